@@ -1,0 +1,386 @@
+"""The contract between components and the runtime: what a plugin implements, declares and is given.
+
+There is no base class to inherit: a component is any object with these methods, built by an async context manager
+`build(config, context)` that a `…Spec` names and an entry point publishes. What each promise means:
+
+- Calls of one component never overlap, and all calls of a process run one after another: no locks inside.
+- Components never sleep and never read a clock: `now_ns` comes with the batch, timers are `due` and `on_time`.
+- When a call raises, the runtime undoes what it did to state tables and goes item by item; an item that raises
+  again goes to the dead letters, the others go on.
+- Nothing leaves the process before the checkpoint that covers it is committed; payloads are sent afterwards and,
+  after a crash, again, byte for byte.
+
+Optional methods are protocols of their own (`Timed`, `Flushes`, `Finishes`, `Seals`): the runtime looks for them.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, ItemsView, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
+
+import msgspec
+from opentelemetry.metrics import Meter
+from opentelemetry.trace import Tracer
+
+from pipeline.batch import Batch
+from pipeline.delivery import Delivery
+from pipeline.http import Asgi, HttpClient
+from pipeline.signals import Signal
+
+T = TypeVar("T")
+U = TypeVar("U")
+U_co = TypeVar("U_co", covariant=True)
+C = TypeVar("C", bound=msgspec.Struct)
+K = TypeVar("K", bound="str | int | tuple[str, ...]")
+V = TypeVar("V")
+
+Scope = Literal["partition", "whole"]
+"""Which shards a component's state is split into: one a partition of the input, or one for everything."""
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+class Position(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where reading goes on. `next` is the offset (line, storage id) to be read next.
+
+    `at_ns` is the timestamp of the last record read and `crc` the CRC-32 of its key and value: they tell on the next
+    start whether the input is still the one that was read. `note` is the receiver's own (cursors, gaps).
+    """
+
+    next: int
+    at_ns: int = 0
+    crc: int = 0
+    note: bytes = b""
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """Input that could not be decoded, for the dead letters. `origin` says where it was: "dagster.events/3@1042"."""
+
+    body: bytes
+    reason: str
+    origin: str
+
+
+class Read(msgspec.Struct, Generic[T], frozen=True):
+    """What one read gave: items of one source in order, and the position after them (also when there are none).
+
+    `behind`: more is known to be there already, so domain time follows the records instead of the wall.
+    `size` is the bytes taken from the input.
+    """
+
+    source: str
+    items: Sequence[T]
+    position: Position
+    rejected: Sequence[Rejected] = ()
+    behind: bool = False
+    size: int = 0
+
+
+class Intake(Protocol[T]):
+    """The runtime's door for a receiver. A source is one ordered input ("dagster.events/3") and becomes a shard."""
+
+    @property
+    def once(self) -> bool:
+        """Read to the present end, then return from `run`."""
+        ...
+
+    async def assign(self, sources: Iterable[str]) -> Mapping[str, Position | None]:
+        """Take sources on: their state is loaded. Gives the stored position of each; None where there is none."""
+        ...
+
+    async def revoke(self, sources: Iterable[str]) -> None:
+        """Give sources up: what was put is processed and committed, then their state is let go."""
+        ...
+
+    async def put(self, read: "Read[T]") -> None:
+        """Hand over what was read; waits while the pipelines or a blocking exporter have no room."""
+        ...
+
+    def has_room(self) -> bool:
+        """Whether a `put` would not wait: a receiver that must keep polling pauses its input instead."""
+        ...
+
+    def committed(self) -> Mapping[str, Position]:
+        """The last committed position of each source of this receiver, for courtesy commits at the broker."""
+        ...
+
+
+class Receiver(Protocol[U_co]):
+    """Reads input, decodes it, and hands it over. Cancelled when it is told to stop; `put` is atomic."""
+
+    async def run(self, intake: "Intake[object]") -> None:
+        """Read until cancelled; with `intake.once` return at the end that was there at the start.
+
+        Raises RetryableError (the runtime starts it again after a backoff), PermanentError (the daemon ends).
+        """
+        ...
+
+
+# --- processing ------------------------------------------------------------------------------------------------------
+
+
+class Processor(Protocol[T]):
+    """Items in, items out; an empty batch is a good answer."""
+
+    async def process(self, batch: Batch[T], /) -> Batch[T]: ...
+
+
+class Connector(Protocol[T, U_co]):
+    """The end of one pipeline and the start of the next: items of one signal become items of another."""
+
+    async def process(self, batch: "Batch[T]", /) -> Sequence[U_co]: ...
+
+
+@runtime_checkable
+class Timed(Protocol[U_co]):
+    """A processor or connector with timers, all on domain time. Items at time t apply before timers due at t.
+
+    `lead_ns` is the shortest time between an item and a timer that it can set: while no timer is due within a batch
+    and the batch spans less than that, the runtime hands it over whole, else item by item. 0 is always right.
+    """
+
+    lead_ns: int
+
+    def due(self) -> int | None:
+        """When the next timer is due (Unix ns), None if there is none."""
+        ...
+
+    async def on_time(self, now_ns: int) -> Sequence[U_co]:
+        """Run the timers due at or before `now_ns`; what it gives goes on downstream."""
+        ...
+
+
+@runtime_checkable
+class Flushes(Protocol[U_co]):
+    """A processor or connector that gathers: `flush` is called at each barrier, and after a start at the first one."""
+
+    async def flush(self, now_ns: int) -> Sequence[U_co]:
+        """What has gathered since the last flush; covered by the checkpoint that follows."""
+        ...
+
+
+@runtime_checkable
+class Finishes(Protocol[U_co]):
+    """A processor or connector that has a last word at the end of `--once`."""
+
+    async def finish(self, now_ns: int) -> Sequence[U_co]:
+        """Group waits are over, open runs are unfinished; windows and repeats do not advance."""
+        ...
+
+
+class Table(Protocol[K, V]):
+    """State of one component and shard, committed together with the positions. Works like a dict.
+
+    Values are encoded at the checkpoint, so only what was touched costs: `put` a new value, or `edit` one in place.
+    """
+
+    def get(self, key: K, /) -> V | None:
+        """The value, to be read only."""
+        ...
+
+    def put(self, key: K, value: V, /) -> None: ...
+
+    def edit(self, key: K, /) -> V | None:
+        """The value, to be changed in place within this call."""
+        ...
+
+    def delete(self, key: K, /) -> None:
+        """Remove it; a key that is not there is fine."""
+        ...
+
+    def items(self) -> ItemsView[K, V]: ...
+
+    def __contains__(self, key: object, /) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+
+class State(Protocol):
+    """Opens the tables of one component in one shard."""
+
+    def table(
+        self,
+        name: str,
+        key: type[K],
+        value: type[V],
+        version: int,
+        migrate: Mapping[int, Callable[[object], object]] | None = None,
+    ) -> Table[K, V]:
+        """The table `name`, loaded. `migrate[n]` lifts a value (as plain data) from version n to n + 1.
+
+        Raises StateError when stored values are newer than `version` or there is no way up from theirs.
+        """
+        ...
+
+
+# --- sending ---------------------------------------------------------------------------------------------------------
+
+
+class Payload(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Bytes ready to be sent, and how many items they cover. Stored as it is until it is acknowledged.
+
+    Payloads with the same non-empty `key` are sent in the order they were built (a notifier's fingerprint).
+    `headers` are the exporter's own, for `send`.
+    """
+
+    body: bytes
+    items: int
+    key: str = ""
+    headers: dict[str, str] = {}
+
+
+Receipt = bytes
+"""What an exporter wants to be given back at its next start, stored with the acknowledgement (a file's length)."""
+
+
+class Exporter(Protocol[T]):
+    """Builds payloads and sends them. Queue, retry, timeout, dead letters and metrics are the runtime's."""
+
+    def build(self, batch: "Batch[T]", /) -> Sequence[Payload]:
+        """Pure: the same batch gives the same bytes."""
+        ...
+
+    async def send(self, payload: Payload, /) -> Receipt | None:
+        """Returns once it is delivered. Raises RetryableError, PermanentError or PartialError."""
+        ...
+
+
+@runtime_checkable
+class Seals(Protocol):
+    """An exporter whose payloads are compressed before they are stored."""
+
+    def seal(self, payload: Payload) -> Payload:
+        """Pure, called off the loop's thread."""
+        ...
+
+
+class Extension(Protocol):
+    """Serves the daemon itself (health, a socket); lives as long as the service."""
+
+
+# --- what a component is given ---------------------------------------------------------------------------------------
+
+
+class Context(Protocol):
+    """The runtime's gifts to one component, for as long as its `build` is open."""
+
+    @property
+    def id(self) -> str:
+        """Its id in the configuration: `type` or `type/name`."""
+        ...
+
+    @property
+    def shard(self) -> str: ...
+
+    @property
+    def once(self) -> bool:
+        """The service reads its input to the present end and stops."""
+        ...
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]: ...
+
+    @property
+    def meter(self) -> Meter: ...
+
+    @property
+    def tracer(self) -> Tracer: ...
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def http(self) -> HttpClient: ...
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """Exporters: what `send` returned last and was committed."""
+        ...
+
+    def mount(self, address: str, path: str, app: Asgi) -> None:
+        """Serve `app` (bare ASGI) at `path` of `address` ("127.0.0.1:8889") from the service's start to its end."""
+        ...
+
+    def side_input(
+        self,
+        name: str,
+        every_s: float,
+        fetch: Callable[[], Awaitable[T]],
+        apply: Callable[[T], None],
+        wait_s: float = 0.5,
+    ) -> None:
+        """Poll something beside the data's way (a webserver's asset graph).
+
+        `fetch` runs in the background every `every_s` seconds (0: once) and may raise RetryableError; `apply` is
+        called between batches, never while a component works, and may write state: it is covered by the next
+        checkpoint. The first batch waits up to `wait_s` for the first answer.
+        """
+        ...
+
+
+# The item types are erased here (`Any`): the topology checks by signal what the type checker cannot see.
+# --- what a component declares ---------------------------------------------------------------------------------------
+
+
+class ReceiverSpec(msgspec.Struct, Generic[C], frozen=True):
+    """A kind of receiver: the name in YAML, its options, how to build it, what it gives."""
+
+    name: str
+    config: type[C]
+    build: Callable[[C, Context], AbstractAsyncContextManager[Receiver[Any]]]
+    gives: Signal = Signal.EVENTS
+
+
+class ProcessorSpec(msgspec.Struct, Generic[C], frozen=True):
+    """A kind of processor. `takes`: the signals in whose pipelines it may stand.
+
+    `needs` names processor types that must stand before it (or upstream of its pipeline); `resets_state` names
+    the options whose change makes its stored state worthless.
+    """
+
+    name: str
+    config: type[C]
+    build: Callable[[C, Context], AbstractAsyncContextManager[Processor[Any]]]
+    takes: frozenset[Signal]
+    scope: Scope = "partition"
+    needs: tuple[str, ...] = ()
+    resets_state: tuple[str, ...] = ()
+
+
+class ConnectorSpec(msgspec.Struct, Generic[C], frozen=True):
+    """A kind of connector: exporter of a pipeline of `takes`, receiver of one of `gives`."""
+
+    name: str
+    config: type[C]
+    build: Callable[[C, Context], AbstractAsyncContextManager[Connector[Any, Any]]]
+    takes: Signal
+    gives: Signal
+    scope: Scope = "partition"
+    needs: tuple[str, ...] = ()
+    resets_state: tuple[str, ...] = ()
+
+
+class ExporterSpec(msgspec.Struct, Generic[C], frozen=True):
+    """A kind of exporter. `serial`: one sender, payloads in order. `urgent`: a notifier; what reaches it asks for a
+    checkpoint now, and its acknowledgements are committed at once. `delivery` are its defaults for the options that
+    the runtime adds to every exporter (`timeout`, `retry_on_failure`, `sending_queue`).
+    """
+
+    name: str
+    config: type[C]
+    build: Callable[[C, Context], AbstractAsyncContextManager[Exporter[Any]]]
+    takes: frozenset[Signal]
+    serial: bool = False
+    urgent: bool = False
+    delivery: Delivery = Delivery()
+
+
+class ExtensionSpec(msgspec.Struct, Generic[C], frozen=True):
+    """A kind of extension."""
+
+    name: str
+    config: type[C]
+    build: Callable[[C, Context], AbstractAsyncContextManager[Extension]]
+
+
+AnySpec = ReceiverSpec[Any] | ProcessorSpec[Any] | ConnectorSpec[Any] | ExporterSpec[Any] | ExtensionSpec[Any]

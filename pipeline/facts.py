@@ -1,0 +1,39 @@
+"""Small values that events, outcomes and signals share."""
+
+from typing import TypeAlias
+
+import msgspec
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+Metadata: TypeAlias = dict[str, Json]
+"""Metadata label → plain value: int, float, bool, text, url, path, md_str; lists and dicts for Json and tables."""
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An error as a person wants it: the innermost cause, and the frame in the user's own code.
+
+    Source: Dagster's SerializableErrorInfo. `type` is the class name of the innermost cause, `message` its text
+    without the leading class name, `chain` the class names from the outermost to the innermost, `stack` the
+    whole text of all causes. `file`, `line`, `function` are those of the innermost user frame ("" and 0 if none);
+    `frames` are the user frames as `file:function`, outermost first, without line numbers.
+    """
+
+    type: str
+    message: str
+    file: str = ""
+    line: int = 0
+    function: str = ""
+    frames: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
+    stack: str = ""
+
+
+class RunFacts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What the event log does not say of a run: its row and tags. One object a run, shared by its events."""
+
+    tags: dict[str, str] = {}
+    code_location: str = ""
+    partition: str | None = None
+    backfill: str = ""
+    parent_run_id: str = ""
+    root_run_id: str = ""

@@ -1,0 +1,115 @@
+"""The asset graph as a value: what exists, who owns it, what depends on what. Pure; no I/O.
+
+Edges come from several places (a webserver's answer, a dbt manifest, YAML, the stream); whoever reads them builds
+an `AssetGraph`, and `merged` joins them. An asset key is its parts joined by "/".
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+
+class Freshness(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A freshness policy: a time window (seconds) or a cron deadline. Source: Dagster's FreshnessPolicy."""
+
+    fail_s: int | None = None
+    warn_s: int | None = None
+    deadline_cron: str | None = None
+    lower_bound_s: int | None = None
+    timezone: str | None = None
+
+
+class AssetFacts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What definitions say of an asset. `upstream` are the keys that it reads."""
+
+    key: str
+    upstream: tuple[str, ...] = ()
+    group: str = ""
+    owners: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    tags: dict[str, str] = {}
+    description: str = ""
+    code_location: str = ""
+    jobs: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    partitioned: bool = False
+    executable: bool = True
+    freshness: Freshness | None = None
+    metadata: dict[str, str] = {}  # text of plain metadata: alert_severity_override, alert_channels, layer, …
+
+
+class Exposure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Something outside Dagster that people look at, made from assets: a dashboard, a report, an API.
+
+    Source: dbt's `exposures`, or `exposures:` in our YAML. `upstream` are asset keys.
+    """
+
+    name: str
+    upstream: tuple[str, ...]
+    kind: str = "dashboard"
+    owners: tuple[str, ...] = ()
+    url: str = ""
+
+
+class Impact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What goes stale when an asset fails. `assets` maps each to its shortest distance in hops, nearest first."""
+
+    assets: dict[str, int] = {}
+    exposures: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+
+
+class Catalog:
+    """An asset graph in force. Immutable once built; `version` counts up with each change.
+
+    Children are indexed once, so that `impact` costs O(edges below the asset).
+    """
+
+    __slots__ = ("assets", "children", "exposures", "version")
+
+    def __init__(
+        self,
+        assets: Mapping[str, AssetFacts],
+        exposures: Iterable[Exposure] = (),
+        version: int = 0,
+    ) -> None:
+        self.assets: Mapping[str, AssetFacts] = dict(assets)
+        self.exposures: tuple[Exposure, ...] = tuple(exposures)
+        self.version = version
+        children: dict[str, set[str]] = {}
+        for key, facts in self.assets.items():
+            for parent in facts.upstream:
+                children.setdefault(parent, set()).add(key)
+        self.children: Mapping[str, tuple[str, ...]] = {k: tuple(sorted(v)) for k, v in children.items()}
+
+    def downstream(self, asset: str) -> dict[str, int]:
+        """Every asset that reads `asset`, directly or not, with its shortest distance; nearest first, then by key.
+
+        An unknown asset has none. Cycles are walked once; `asset` itself is never part of the answer.
+        """
+        distances: dict[str, int] = {}
+        queue: deque[tuple[str, int]] = deque([(asset, 0)])
+        while queue:
+            key, distance = queue.popleft()
+            for child in self.children.get(key, ()):
+                if child != asset and child not in distances:
+                    distances[child] = distance + 1
+                    queue.append((child, distance + 1))
+        return dict(sorted(distances.items(), key=lambda item: (item[1], item[0])))
+
+    def impact(self, asset: str) -> Impact:
+        """The stale assets, the exposures that show any of them, and the owners of all of these."""
+        stale = self.downstream(asset)
+        touched = {asset, *stale}
+        shown = [e for e in self.exposures if touched.intersection(e.upstream)]
+        owners: dict[str, None] = {}
+        for key in stale:
+            facts = self.assets.get(key)
+            owners.update(dict.fromkeys(facts.owners or ((facts.group,) if facts.group else ()) if facts else ()))
+        for exposure in shown:
+            owners.update(dict.fromkeys(exposure.owners))
+        return Impact(stale, tuple(e.name for e in shown), tuple(owners))
+
+
+EMPTY = Catalog({})

@@ -1,0 +1,150 @@
+"""State tables: dicts that know what changed since the last checkpoint and can undo the call in progress.
+
+Invariant: after `undo` a table equals what it was at `begin`; after `take_dirty` the rows handed out plus the stored
+ones equal the table. `edit` gives out a live value, so its undo is an encoded copy, made once a key and call; a copy
+a call and key is cheap because a call is a batch (a hundred runs), not an event.
+"""
+
+from collections.abc import Callable, ItemsView, Iterable, Mapping
+from typing import Generic, TypeVar
+
+import msgspec
+
+from pipeline.errors import StateError
+
+K = TypeVar("K", bound="str | int | tuple[str, ...]")
+V = TypeVar("V")
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One changed row of one table: `value` is None for a row to delete."""
+
+    owner: str
+    table: str
+    key: bytes
+    version: int
+    value: bytes | None
+
+
+class _Missing:
+    pass
+
+
+class _Copy:
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+_MISSING = _Missing()
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class StateTable(Generic[K, V]):
+    """A table in memory. See `pipeline.components.Table` for what components may do with it."""
+
+    def __init__(self, owner: str, name: str, key: type[K], value: type[V], version: int) -> None:
+        self.owner, self.name, self.version = owner, name, version
+        self._rows: dict[K, V] = {}
+        self._dirty: set[K] = set()
+        self._undo: dict[K, V | _Copy | _Missing] = {}
+        self._decode = msgspec.msgpack.Decoder(value)
+        self._decode_key = msgspec.msgpack.Decoder(key)
+
+    def get(self, key: K, /) -> V | None:
+        return self._rows.get(key)
+
+    def put(self, key: K, value: V, /) -> None:
+        if key not in self._undo:
+            self._undo[key] = self._rows.get(key, _MISSING)
+        self._rows[key] = value
+        self._dirty.add(key)
+
+    def edit(self, key: K, /) -> V | None:
+        value = self._rows.get(key)
+        if value is not None:
+            if key not in self._undo:
+                self._undo[key] = _Copy(_encode(value))
+            self._dirty.add(key)
+        return value
+
+    def delete(self, key: K, /) -> None:
+        if key in self._rows:
+            if key not in self._undo:
+                self._undo[key] = self._rows[key]
+            del self._rows[key]
+            self._dirty.add(key)
+
+    def items(self) -> ItemsView[K, V]:
+        return self._rows.items()
+
+    def __contains__(self, key: object, /) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    # --- the runtime's side ---
+
+    def load(self, rows: Iterable[tuple[bytes, int, bytes]], migrate: Mapping[int, Callable[[object], object]]) -> None:
+        """Fill from stored (key, version, value) rows. Raises StateError for values it must not read."""
+        for key, version, data in rows:
+            try:
+                decoded_key = self._decode_key.decode(key)
+                self._rows[decoded_key] = (
+                    self._decode.decode(data) if version == self.version else self._lift(data, version, migrate)
+                )
+                if version != self.version:
+                    self._dirty.add(decoded_key)
+            except msgspec.MsgspecError as error:
+                raise StateError(
+                    f"state of {self.owner}, table {self.name}: a stored value is damaged: {error}"
+                ) from error
+
+    def _lift(self, data: bytes, version: int, migrate: Mapping[int, Callable[[object], object]]) -> V:
+        if version > self.version:
+            raise StateError(
+                f"state of {self.owner}, table {self.name} is of version {version}, this program knows {self.version}: "
+                "run the newer program, or name the component in service.state.forget"
+            )
+        plain: object = msgspec.msgpack.decode(data)
+        for step in range(version, self.version):
+            if step not in migrate:
+                raise StateError(
+                    f"state of {self.owner}, table {self.name} is of version {version} and nothing lifts it from "
+                    f"{step} to {step + 1}: name the component in service.state.forget to start it anew"
+                )
+            plain = migrate[step](plain)
+        return self._decode.decode(_encode(plain))
+
+    def begin(self) -> None:
+        """A call begins: what it does can be undone."""
+        self._undo.clear()
+
+    def undo(self) -> None:
+        """Take back what the call in progress did."""
+        for key, old in self._undo.items():
+            if isinstance(old, _Missing):
+                self._rows.pop(key, None)
+            elif isinstance(old, _Copy):
+                self._rows[key] = self._decode.decode(old.data)
+            else:
+                self._rows[key] = old
+        self._undo.clear()
+
+    def take_dirty(self) -> list[Row]:
+        """The rows changed since the last time, encoded; they count as clean from now on."""
+        self._undo.clear()
+        rows = [
+            Row(
+                self.owner,
+                self.name,
+                _encode(key),
+                self.version,
+                _encode(self._rows[key]) if key in self._rows else None,
+            )
+            for key in self._dirty
+        ]
+        self._dirty.clear()
+        return rows

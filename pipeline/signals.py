@@ -1,0 +1,177 @@
+"""The signals that leave dagtel: spans, metric samples, log records, alerts. Events are in `pipeline.events`."""
+
+from enum import Enum
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from pipeline.facts import ErrorInfo, Metadata
+from pipeline.lineage import Impact
+
+
+class Signal(str, Enum):
+    """What flows in a pipeline; a pipeline's id begins with it (`traces/slow`)."""
+
+    EVENTS = "events"
+    TRACES = "traces"
+    METRICS = "metrics"
+    LOGS = "logs"
+    ALERTS = "alerts"
+
+
+Attribute: TypeAlias = str | bool | int | float | tuple[str, ...]
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+"""Label pairs, sorted by name."""
+
+
+class SpanEvent(msgspec.Struct, frozen=True, gc=False):
+    """Something at one moment of a span: an exception, a materialization. Source: OpenTelemetry Span.Event."""
+
+    name: str
+    at_ns: int
+    attributes: dict[str, Attribute]
+
+
+class SpanLink(msgspec.Struct, frozen=True, gc=False):
+    """A relation to another span: a retry's first attempt, a re-executed run's parent."""
+
+    trace_id: str
+    span_id: str
+    attributes: dict[str, Attribute] = {}
+
+
+class Span(msgspec.Struct, frozen=True, gc=False):
+    """A finished span. Ids are lower-case hex (32 and 16 digits); `parent_id` is "" for a root.
+
+    `resource` are the resource's attributes, one object shared by many spans. `kind` as in OTLP (1 internal, 2 server).
+    `error` is the status message of a failed span, None for one that is well.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    name: str
+    start_ns: int
+    end_ns: int
+    attributes: dict[str, Attribute]
+    resource: Labels
+    kind: int = 1
+    events: tuple[SpanEvent, ...] = ()
+    links: tuple[SpanLink, ...] = ()
+    error: str | None = None
+    ok: bool = False  # the operation said that it succeeded (status OK); both off: unset
+
+
+class LogRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One log line. The fields are those of the JSON line, in its order; "" and None are left out of it.
+
+    `at_ns` and `code_location` are no part of the line (timestamp and label); `extra` is merged at its top level,
+    never over ours.
+    """
+
+    at_ns: int
+    level: str  # DEBUG INFO WARNING ERROR CRITICAL
+    event: str  # the event's type
+    message: str
+    event_id: str
+    run_id: str = ""
+    job_name: str = ""
+    step_key: str = ""
+    asset_name: str = ""
+    partition: str | None = None
+    status: str = ""  # started success failure retry skipped canceled …
+    duration_ms: float | None = None
+    slow: bool = False
+    error_type: str = ""
+    error_message: str = ""
+    error_stack: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+    dagster_level: int | None = None
+    derived: bool = False
+    code_location: str = ""
+    extra: Metadata = {}
+
+
+class HistogramValue(msgspec.Struct, frozen=True, gc=False):
+    """Cumulative counts at or below each bound (the last bucket, +Inf, is `count`), and the sum of all values."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    count: int
+    sum: float
+
+
+class Sample(msgspec.Struct, frozen=True, gc=False):
+    """The present figure of one series. `value` None retires the series.
+
+    Counters and histograms are cumulative since the series began. `name` is the Prometheus name.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: Labels
+    value: float | HistogramValue | None
+    at_ns: int = 0
+    help: str = ""
+
+
+Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
+AlertState = Literal[
+    "failing",  # a connector's finding: something is wrong (again)
+    "recovered",  # a connector's finding: it is well
+    "firing",  # from here on notifications, as `dedup` makes them
+    "digest",
+    "escalated",
+    "repeated",
+    "resolved",
+]
+
+
+class Links(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Where to look and what to do; "" where nothing is configured."""
+
+    run: str = ""
+    trace: str = ""
+    dashboard: str = ""
+    retry: str = ""
+    silence: str = ""
+
+
+class Alert(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A finding (from a connector) or a notification (from `dedup`).
+
+    `count`: firing 1; digest: in its window; escalated: in the last `escalate_after`; repeated: in the last
+    `repeat_every`; resolved: all. `first_ns` and `last_ns` are over the alert's life. `now_ns` is the domain time at
+    which it was made. `fingerprint` says what is the same problem; `key` (fingerprint and occurrence) names one life.
+    """
+
+    kind: str
+    state: AlertState
+    severity: Severity
+    fingerprint: str
+    now_ns: int
+    first_ns: int
+    last_ns: int
+    title: str = ""
+    summary: str = ""
+    asset: str = ""
+    check: str = ""
+    step_key: str = ""
+    job: str = ""
+    run_id: str = ""
+    partition: str | None = None
+    partitions: tuple[str, ...] = ()
+    error: ErrorInfo | None = None
+    impact: Impact | None = None
+    owners: tuple[str, ...] = ()
+    group: str = ""
+    code_location: str = ""
+    count: int = 1
+    window_ns: int = 0  # the time that `count` covers; 0 where it covers the whole life
+    key: str = ""
+    reason: str = ""
+    channels: tuple[str, ...] = ()  # from `alert_channels`; empty: by severity
+    escalate_to: tuple[str, ...] = ()
+    links: Links = Links()
+    tags: dict[str, str] = {}
