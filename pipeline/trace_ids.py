@@ -1,0 +1,38 @@
+"""Trace and span ids, derived so that every part of the house (and user code inside Dagster) gets the same ones.
+
+`dagster_dagtel` holds a copy of these three functions, because it must not drag the daemon in; both are held against
+the same vectors in tests/data/trace-ids.json.
+"""
+
+from functools import lru_cache
+from hashlib import sha256
+from uuid import UUID
+
+
+@lru_cache(maxsize=65536)
+def trace_id(run_id: str) -> str:
+    """32 hex digits: the run's UUID; a run id that is no UUID is digested to 128 bits."""
+    try:
+        return UUID(run_id).hex
+    except ValueError:
+        return sha256(run_id.encode()).hexdigest()[:32]
+
+
+def run_span_id(run_id: str) -> str:
+    """16 hex digits: the root span of a run."""
+    return _digest("run", run_id)
+
+
+def step_span_id(run_id: str, step_key: str, attempt: int) -> str:
+    """16 hex digits: one attempt (from 1) of a step."""
+    return _digest("step", run_id, step_key, str(attempt))
+
+
+def inner_span_id(run_id: str, step_key: str, attempt: int, name: str, started_ns: int) -> str:
+    """16 hex digits: something within a run or step, told apart by its name and start."""
+    return _digest("inner", run_id, step_key, str(attempt), name, str(started_ns))
+
+
+@lru_cache(maxsize=65536)
+def _digest(*parts: str) -> str:
+    return sha256("\0".join(parts).encode()).hexdigest()[:16]
