@@ -53,11 +53,15 @@ class Exposure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Impact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What goes stale when an asset fails. `assets` maps each to its shortest distance in hops, nearest first."""
+    """What goes stale when an asset fails. `assets` maps each to its shortest distance in hops, nearest first.
+
+    `exposure_kinds` says of each of `exposures` what it is ("dashboard").
+    """
 
     assets: dict[str, int] = {}
     exposures: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
+    exposure_kinds: tuple[str, ...] = ()
 
 
 class Catalog:
@@ -109,7 +113,7 @@ class Catalog:
             owners.update(dict.fromkeys(facts.owners or ((facts.group,) if facts.group else ()) if facts else ()))
         for exposure in shown:
             owners.update(dict.fromkeys(exposure.owners))
-        return Impact(stale, tuple(e.name for e in shown), tuple(owners))
+        return Impact(stale, tuple(e.name for e in shown), tuple(owners), tuple(e.kind for e in shown))
 
 
 EMPTY = Catalog({})

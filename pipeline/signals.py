@@ -105,7 +105,8 @@ class HistogramValue(msgspec.Struct, frozen=True, gc=False):
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """The present figure of one series. `value` None retires the series.
 
-    Counters and histograms are cumulative since the series began. `name` is the Prometheus name.
+    Counters and histograms are cumulative since the series began, at `since_ns` (domain time, 0: nobody says).
+    `name` is the Prometheus name. Source of `since_ns`: OTLP's start_time_unix_nano.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     value: float | HistogramValue | None
     at_ns: int = 0
     help: str = ""
+    since_ns: int = 0
 
 
 Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -173,5 +175,19 @@ class Alert(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     reason: str = ""
     channels: tuple[str, ...] = ()  # from `alert_channels`; empty: by severity
     escalate_to: tuple[str, ...] = ()
+    repeat_ns: int = 0  # it will be said again this often until it is resolved; 0: it will not
+    failing: int = 0  # partitions that fail now; `partitions` names some of them
     links: Links = Links()
     tags: dict[str, str] = {}
+
+
+class Edges(msgspec.Struct, frozen=True, gc=False):
+    """What the event log told of lineage: `asset` reads `upstream`, all that is known of it so far.
+
+    Travels from the `alerts` connector to `lineage_impact`, which keeps it to itself. Whatever else stands in an
+    alerts pipeline passes it on or leaves it out. See docs/decisions/0010-lineage-edges-in-the-alerts-pipeline.md.
+    """
+
+    asset: str
+    upstream: tuple[str, ...]
+    now_ns: int
