@@ -84,6 +84,11 @@ class Intake(Protocol[T]):
         """Read to the present end, then return from `run`."""
         ...
 
+    @property
+    def max_items(self) -> int:
+        """Items in one read at most."""
+        ...
+
     async def assign(self, sources: Iterable[str]) -> Mapping[str, Position | None]:
         """Take sources on: their state is loaded. Gives the stored position of each; None where there is none."""
         ...
@@ -165,6 +170,15 @@ class Finishes(Protocol[U_co]):
 
     async def finish(self, now_ns: int) -> Sequence[U_co]:
         """Group waits are over, open runs are unfinished; windows and repeats do not advance."""
+        ...
+
+
+@runtime_checkable
+class Limits(Protocol):
+    """A component that can close the intake (`memory_limiter`)."""
+
+    def refuses(self, now_s: float) -> bool:
+        """Whether no more input may be taken now; asked before each read. `now_s` is monotonic."""
         ...
 
 

@@ -1,0 +1,88 @@
+"""What a component is given: the runtime's side of `pipeline.components.Context`."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from opentelemetry.metrics import Meter
+from opentelemetry.trace import Tracer
+
+from pipeline.components import Receipt, Table
+from pipeline.errors import ConfigError
+from pipeline.http import Asgi, HttpClient
+from pipeline.runtime.tables import StateTable
+from pipeline.store.state import StoredRow
+
+T = TypeVar("T")
+K = TypeVar("K", bound="str | int | tuple[str, ...]")
+V = TypeVar("V")
+
+
+class Side(msgspec.Struct, frozen=True):
+    """A side input as a component asked for it; times in seconds."""
+
+    owner: str
+    name: str
+    every_s: float
+    fetch: Callable[[], Awaitable[Any]]
+    apply: Callable[[Any], None]
+    wait_s: float
+
+
+class ShardTables:
+    """Opens the tables of one component in one shard, out of the shard's stored rows."""
+
+    def __init__(self, owner: str, shard: str, stored: Mapping[tuple[str, str], Sequence[StoredRow]]) -> None:
+        self.opened: list[StateTable[Any, Any]] = []
+        self._owner, self._shard, self._stored = owner, shard, stored
+
+    def table(
+        self,
+        name: str,
+        key: type[K],
+        value: type[V],
+        version: int,
+        migrate: Mapping[int, Callable[[object], object]] | None = None,
+    ) -> Table[K, V]:
+        table: StateTable[K, V] = StateTable(self._owner, name, key, value, version)
+        if any(t.name == name for t in self.opened):
+            raise ConfigError(f"{self._owner} opens its table {name} twice")
+        table.load(self._stored.get((self._owner, name), ()), migrate or {})
+        self.opened.append(table)
+        return table
+
+
+class Gifts(msgspec.Struct, frozen=True):
+    """What all components of one process share."""
+
+    once: bool
+    http: HttpClient
+    meter: Meter
+    tracer: Tracer
+    mount: Callable[[str, str, Asgi], None]
+
+
+class ComponentContext:
+    """One component's context. `sides` are the side inputs that it asked for."""
+
+    def __init__(
+        self, owner: str, id: str, shard: str, gifts: Gifts, tables: ShardTables, receipt: Receipt | None = None
+    ) -> None:
+        self.id, self.shard, self.once, self.receipt = id, shard, gifts.once, receipt
+        self.http, self.meter, self.tracer = gifts.http, gifts.meter, gifts.tracer
+        self.state = tables
+        self.log = logging.LoggerAdapter(logging.getLogger(f"dagtel.{owner}"), {"component": owner, "shard": shard})
+        self.mount = gifts.mount
+        self.sides: list[Side] = []
+        self._owner = owner
+
+    def side_input(
+        self,
+        name: str,
+        every_s: float,
+        fetch: Callable[[], Awaitable[T]],
+        apply: Callable[[T], None],
+        wait_s: float = 0.5,
+    ) -> None:
+        self.sides.append(Side(self._owner, name, every_s, fetch, apply, wait_s))

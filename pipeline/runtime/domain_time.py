@@ -1,0 +1,89 @@
+"""Domain time: the time that timers live in, one clock a source and one for the whole.
+
+With `system`, a source that is behind lives in the time of its records (a daemon that was down for seven hours reads
+the success before it escalates) and, once caught up, in the wall's. With `events` it is the highest event time. The
+whole takes the least of the sources that are behind. No clock ever goes back.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pipeline.clock import DAY
+from pipeline.events import Event
+
+Mode = Literal["system", "events"]
+
+
+class _SourceTime:
+    __slots__ = ("behind", "now_ns")
+
+    def __init__(self, now_ns: int) -> None:
+        self.now_ns = now_ns
+        self.behind = True
+
+
+class DomainTime:
+    """The clocks of all sources of one process."""
+
+    def __init__(self, mode: Mode) -> None:
+        self.mode = mode
+        self.absurd = 0
+        """Event times that were ignored: more than a day ahead of the wall."""
+        self._sources: dict[str, _SourceTime] = {}
+        self._whole_ns = 0
+
+    def add(self, source: str, now_ns: int = 0) -> None:
+        """A source is taken on; `now_ns` is the time it stood at. It counts as behind until its first read."""
+        self._sources[source] = _SourceTime(now_ns)
+
+    def remove(self, source: str) -> None:
+        """A source is given up and holds nobody back."""
+        self._sources.pop(source, None)
+
+    def stamp(self, source: str, items: Sequence[object], wall_ns: int) -> None:
+        """Set `now_ns` of each event to its domain time, in order."""
+        clock = self._sources[source]
+        now = clock.now_ns
+        ahead = wall_ns + DAY if self.mode == "events" else wall_ns
+        for item in items:
+            if isinstance(item, Event):
+                at = item.at_ns if self.mode == "events" else item.record_ns
+                if at > now:
+                    if at <= ahead:
+                        now = at
+                    elif self.mode == "events":
+                        self.absurd += 1
+                    else:
+                        now = max(now, wall_ns)
+                item.now_ns = now
+        clock.now_ns = now
+
+    def read(self, source: str, behind: bool, wall_ns: int) -> None:
+        """A read was processed: is the source still behind? If not it lives in the wall's time from now on."""
+        clock = self._sources[source]
+        clock.behind = behind
+        if not behind and self.mode == "system":
+            clock.now_ns = max(clock.now_ns, wall_ns)
+
+    def of(self, source: str, wall_ns: int) -> int:
+        """The time in one source."""
+        clock = self._sources[source]
+        if self.mode == "system" and not clock.behind:
+            clock.now_ns = max(clock.now_ns, wall_ns)
+        return clock.now_ns
+
+    def whole(self, wall_ns: int) -> int:
+        """The time of the whole."""
+        held = [c.now_ns for c in self._sources.values() if c.behind]
+        if held:
+            now = min(held)
+        elif self.mode == "system":
+            now = wall_ns
+        else:
+            now = max((c.now_ns for c in self._sources.values()), default=0)
+        self._whole_ns = max(self._whole_ns, now)
+        return self._whole_ns
+
+    def limit(self, source: str) -> int | None:
+        """How far the whole may go while this source is read: the least time of the others that are behind."""
+        return min((c.now_ns for s, c in self._sources.items() if c.behind and s != source), default=None)

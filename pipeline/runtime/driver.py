@@ -1,0 +1,251 @@
+"""The loop around the engine: what to do next, and when to commit.
+
+One task drives the engine. Receivers and side inputs only leave messages; the committer writes a checkpoint off the
+loop's thread while the driver goes on with the next reads. At most one checkpoint is on its way. A checkpoint is
+due `interval` after the last when something changed, sooner (`URGENT_S`) when a notifier has something to say.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import msgspec
+
+from pipeline.clock import Clock
+from pipeline.components import Position, Read
+from pipeline.errors import RetryableError
+from pipeline.runtime.engine import Engine
+from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.status import Status, Statuses
+from pipeline.runtime.telemetry import Telemetry
+from pipeline.store.state import Ack, Commit, OutboxRow, StateStore
+
+log = logging.getLogger("dagtel.driver")
+
+URGENT_S = 0.1
+IDLE_S = 0.25
+"""How long the driver sleeps at most while timers are set: domain time may follow the wall."""
+STORE = "service.state"
+
+
+class Message(msgspec.Struct):
+    """Something to be done in the driver's order; `size` counts against the intake's limit."""
+
+    run: Callable[[], Awaitable[None]]
+    size: int = 0
+
+
+class Driver:
+    """Drives one engine and commits what it hands out."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: StateStore,
+        outboxes: dict[str, Outbox],
+        clock: Clock,
+        statuses: Statuses,
+        telemetry: Telemetry,
+        interval_s: float,
+        dead_letter_cap: int,
+    ) -> None:
+        self.engine = engine
+        self.committed: dict[str, Position] = {}
+        self.queued = 0
+        """Bytes read and not processed yet."""
+        self.store_ok = True
+        self._store, self._outboxes, self._clock = store, outboxes, clock
+        self._statuses, self._telemetry = statuses, telemetry
+        self._interval_s, self._cap = interval_s, dead_letter_cap
+        self._mail: deque[Message] = deque()
+        self._wake = anyio.Event()
+        self._room = anyio.Event()
+        self._last = clock.monotonic()
+        self._urgent = False
+        self._closing = False
+        self._commit_needed: Commit | None = None
+        self._commit_wake = anyio.Event()
+
+    # --- for receivers, side inputs and senders ---
+
+    def post(self, message: Message) -> None:
+        """Leave a message; it is run in order."""
+        self._mail.append(message)
+        self.queued += message.size
+        self._wake.set()
+
+    async def ask(self, run: Callable[[], Awaitable[Any]]) -> Any:
+        """Have something run in order and wait for what it gives or raises."""
+        done, answer = anyio.Event(), _Answer()
+
+        async def answering() -> None:
+            try:
+                answer.value = await run()
+            except Exception as error:  # noqa: BLE001  # it belongs to who asked
+                answer.error = error
+            finally:
+                done.set()
+
+        self.post(Message(answering))
+        await done.wait()
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
+
+    def urge(self) -> None:
+        """Commit soon: somebody is to be told."""
+        self._urgent = True
+        self._wake.set()
+
+    async def ack(self, ack: Ack, now: bool) -> None:
+        """A payload needs no more sending: committed at once, or with the next checkpoint."""
+        if now:
+            await self._write(Commit(acks=[ack]))
+        else:
+            self.engine.acknowledge(ack)
+            self._wake.set()
+        self._room.set()
+
+    async def wait_for_room(self, has_room: Callable[[], bool]) -> None:
+        """Wait until there is room at the intake."""
+        while not has_room():
+            self._room = anyio.Event()
+            with anyio.move_on_after(IDLE_S):
+                await self._room.wait()
+
+    async def checkpoint_now(self) -> None:
+        """Commit all there is and wait until it is written."""
+        await self._checkpoint()
+        await self._written()
+
+    # --- the loop ---
+
+    async def run(self) -> None:
+        """Drive until `close`; then what was posted is done, and the last checkpoint is written."""
+        while True:
+            while self._mail:
+                message = self._mail.popleft()
+                await message.run()
+                self.queued -= message.size
+                self._room.set()
+                await self._checkpoint_if_due()
+                await anyio.lowlevel.checkpoint()  # senders and receivers get their turn
+            await self.engine.fire()
+            await self._checkpoint_if_due()
+            if self._mail:
+                continue
+            if self._closing:
+                break
+            await self._sleep()
+        await self.checkpoint_now()
+
+    def close(self) -> None:
+        """End `run` once everything posted so far is done."""
+        self._closing = True
+        self._wake.set()
+
+    async def commit_all(self) -> None:
+        """The committer: write checkpoints one after another until cancelled."""
+        while True:
+            while (commit := self._commit_needed) is None:
+                self._commit_wake = anyio.Event()
+                await self._commit_wake.wait()
+            await self._store_checkpoint(commit)
+            self._commit_needed = None
+            self._room.set()
+            self._wake.set()
+
+    async def _sleep(self) -> None:
+        self._wake = anyio.Event()
+        with anyio.move_on_after(self._sleep_s()):
+            await self._wake.wait()
+
+    def _sleep_s(self) -> float:
+        waits = [3600.0]
+        if self.engine.changed or self._urgent:
+            waits.append(self._due_in())
+        if self.engine.next_due() is not None:
+            waits.append(IDLE_S)
+        return max(0.001, min(waits))
+
+    def _due_in(self) -> float:
+        pace = min(URGENT_S, self._interval_s) if self._urgent else self._interval_s
+        return self._last + pace - self._clock.monotonic()
+
+    async def _checkpoint_if_due(self) -> None:
+        if (self.engine.changed or self._urgent) and self._commit_needed is None and self._due_in() <= 0:
+            await self._checkpoint()
+
+    async def _checkpoint(self) -> None:
+        await self._written()
+        began = self._clock.monotonic()
+        self._urgent = False
+        self._commit_needed = await self.engine.barrier()
+        self._last = self._clock.monotonic()
+        self._telemetry.pause.record(self._last - began)
+        self._commit_wake.set()
+        await anyio.lowlevel.checkpoint()
+
+    async def _written(self) -> None:
+        """Wait until the checkpoint on its way is written."""
+        while self._commit_needed is not None:
+            self._wake = anyio.Event()
+            with anyio.move_on_after(IDLE_S):
+                await self._wake.wait()
+
+    # --- writing ---
+
+    async def _store_checkpoint(self, commit: Commit) -> None:
+        began = self._clock.monotonic()
+        sealed = await anyio.to_thread.run_sync(self._seal, commit.outbox)
+        await self._write(msgspec.structs.replace(commit, outbox=sealed))
+        self.committed.update(commit.positions)
+        for id, outbox in self._outboxes.items():
+            outbox.release([row for row in sealed if row.exporter == id])
+        if commit.dead:
+            dropped = await anyio.to_thread.run_sync(self._store.trim_dead_letters, self._cap)
+            if dropped:
+                log.error("Dead letters dropped: the store of them is full.", extra={"dropped": dropped})
+        self._telemetry.checkpoints.add(1)
+        self._telemetry.commit.record(self._clock.monotonic() - began)
+
+    def _seal(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
+        return [self._outboxes[row.exporter].seal(row) for row in rows]
+
+    async def _write(self, commit: Commit) -> None:
+        """Write until it is written: a full disk stops the intake, and nothing else."""
+        wait = 0.1
+        while True:
+            try:
+                await anyio.to_thread.run_sync(self._store.commit, commit)
+            except RetryableError as error:
+                if self.store_ok:
+                    log.error("The state store cannot be written: taking no more input.", extra={"error": str(error)})
+                self.store_ok = False
+                self._statuses.set(STORE, Status.RECOVERABLE, str(error))
+                await anyio.sleep(wait)
+                wait = min(wait * 2, 5.0)
+            else:
+                if not self.store_ok:
+                    log.warning("The state store can be written again.")
+                self.store_ok = True
+                self._statuses.set(STORE, Status.OK)
+                return
+
+
+class _Answer:
+    def __init__(self) -> None:
+        self.value: object = None
+        self.error: Exception | None = None
+
+
+def read_message(engine: Engine, receiver: str, read: Read[Any]) -> Message:
+    """A read as a message."""
+
+    async def take() -> None:
+        await engine.take(receiver, read)
+
+    return Message(take, read.size)

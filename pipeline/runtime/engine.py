@@ -1,0 +1,203 @@
+"""The serial heart: reads, timers and barriers, one after another, on the components of all shards.
+
+The engine owns every component call and nothing else: no loop, no sleep, no I/O but loading a shard's state. That is
+why a test can drive it step by step and crash it between any two. Its law: whatever `barrier` hands out is one moment
+of positions, state and payloads, and holds exactly the reads taken since the barrier before.
+"""
+
+import copy
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import anyio.to_thread
+
+from pipeline.batch import WHOLE
+from pipeline.clock import Clock
+from pipeline.components import Position, Read
+from pipeline.events import Event
+from pipeline.runtime.context import Side
+from pipeline.runtime.dead_letters import DeadLetters, as_log
+from pipeline.runtime.domain_time import DomainTime, Mode
+from pipeline.runtime.lanes import Lane, Workshop, build_lane
+from pipeline.runtime.outbox import Outbox
+from pipeline.store.state import Ack, Commit, DeadLetter, StateRow, StateStore
+
+T = TypeVar("T")
+
+
+class Engine:
+    """Everything of one process that is committed together."""
+
+    def __init__(self, workshop: Workshop, store: StateStore, clock: Clock, mode: Mode) -> None:
+        self.time = DomainTime(mode)
+        self.positions: dict[str, Position] = {}
+        """Where each source stands that this process owns, committed or not."""
+        self.changed = True
+        """Something happened that a checkpoint must hold; at first that is what the first flush says again."""
+        self._shop, self._store, self._clock = workshop, store, clock
+        self._dead: DeadLetters = workshop.dead
+        self._lanes: dict[str, Lane] = {}
+        self._moved: set[str] = set()
+        self._acks: list[Ack] = []
+
+    async def open(self) -> None:
+        """Build the whole's lane."""
+        stored = await anyio.to_thread.run_sync(self._store.take_shard, WHOLE)
+        self._lanes[WHOLE] = await build_lane(self._shop, WHOLE, stored, None)
+
+    async def close(self) -> None:
+        """Leave all components, those of partitions first."""
+        for shard in [s for s in self._lanes if s != WHOLE] + [WHOLE]:
+            if lane := self._lanes.pop(shard, None):
+                await lane.close()
+
+    async def assign(self, sources: Iterable[str]) -> dict[str, Position | None]:
+        """Take sources on; gives where each is to be read from. One that is already here goes on where it stands."""
+        wanted = list(sources)
+        new = [source for source in wanted if source not in self._lanes]
+        stored = await anyio.to_thread.run_sync(self._store.positions, new)
+        for source in new:
+            shard = await anyio.to_thread.run_sync(self._store.take_shard, source)
+            self._lanes[source] = await build_lane(self._shop, source, shard, self._lanes[WHOLE])
+            position = stored.get(source)
+            if position is not None:
+                self.positions[source] = position
+            self.time.add(source, position.at_ns if position else 0)
+            self.changed = True
+        return {source: self.positions.get(source) for source in wanted}
+
+    async def release(self, sources: Iterable[str]) -> None:
+        """Let sources go whose last state has been committed."""
+        for source in sources:
+            if lane := self._lanes.pop(source, None):
+                self.time.remove(source)
+                self.positions.pop(source, None)
+                await lane.close()
+
+    async def take(self, receiver: str, read: Read[Any]) -> None:
+        """Process one read to its end. A read of a source that is not (or no longer) here changes nothing."""
+        lane = self._lanes.get(read.source)
+        if lane is None:
+            return
+        wall = self._clock.wall_ns()
+        for bad in read.rejected:
+            self._dead.add(
+                at_ns=wall, component=f"receivers.{receiver}", reason=bad.reason, origin=bad.origin, body=bad.body
+            )
+        if read.items:
+            self.time.stamp(read.source, read.items, wall)
+            limit = self.time.limit(read.source)
+            for stage in self._lanes[WHOLE].made.values():
+                stage.limit_ns = limit
+            await self._enter(receiver, lane, read.items, self.time.of(read.source, wall))
+        self.time.read(read.source, read.behind, wall)
+        self.positions[read.source] = read.position
+        self._moved.add(read.source)
+        self.changed = True
+
+    async def _enter(self, receiver: str, lane: Lane, items: Sequence[Any], now_ns: int) -> None:
+        """Push items into every pipeline that the receiver feeds; each but the first gets copies of its own."""
+        plan = self._shop.plan
+        for count, pipeline in enumerate(p for p in plan.pipelines.values() if receiver in p.receivers):
+            own = items if count == 0 else [_fresh(item) for item in items]
+            for sink in lane.entries[pipeline.id]:
+                await sink.push(own, now_ns)
+
+    def next_due(self) -> int | None:
+        """The domain time of the earliest timer that could fire by the passing of time alone."""
+        return min((due for lane in self._lanes.values() for s in lane.stages if (due := s.due())), default=None)
+
+    async def fire(self) -> None:
+        """Run all timers that are due in their shard's domain time."""
+        wall = self._clock.wall_ns()
+        for shard, stage in self._all_stages():
+            now = self.time.whole(wall) if shard == WHOLE else self.time.of(shard, wall)
+            due = stage.due()
+            if due is not None and due < now:
+                await stage.fire(now)
+                self.changed = True
+
+    def apply(self, side: Side, value: object) -> None:
+        """Hand a side input's new value to its component; between batches, covered by the next checkpoint."""
+        tables = [t for lane in self._lanes.values() for t in lane.tables]
+        for table in tables:
+            table.begin()
+        try:
+            side.apply(value)
+        except Exception:
+            for table in tables:
+                table.undo()
+            raise
+        self.changed = True
+
+    def acknowledge(self, ack: Ack) -> None:
+        """A payload was delivered; the next checkpoint says so."""
+        self._acks.append(ack)
+        self.changed = True
+
+    async def finish(self) -> None:
+        """The end of `--once`: every component's last word."""
+        await self._last_words(lambda stage, now: stage.finish(now))
+        self.changed = True
+
+    async def barrier(self) -> Commit:
+        """Run all edges empty into the outboxes and hand out one moment."""
+        await self._last_words(lambda stage, now: stage.flush(now))
+        wall = self._clock.wall_ns()
+        outboxes = self._shop.outboxes.values()
+        dead = await self._build(outboxes, self.time.whole(wall))
+        for outbox in outboxes:
+            for id in outbox.drop_excess():
+                self._acks.append(Ack(id, outbox.id))
+        commit = Commit(
+            epochs={shard: lane.epoch for shard, lane in self._lanes.items()},
+            positions={source: self.positions[source] for source in self._moved if source in self.positions},
+            rows=[
+                StateRow(shard, row.owner, row.table, row.key, row.version, row.value)
+                for shard, lane in self._lanes.items()
+                for table in lane.tables
+                for row in table.take_dirty()
+            ],
+            outbox=sorted((row for outbox in outboxes for row in outbox.take_built()), key=lambda row: row.id),
+            acks=self._acks,
+            dead=dead,
+        )
+        self._moved, self._acks, self.changed = set(), [], False
+        return commit
+
+    def sides(self, shards: Iterable[str] | None = None) -> list[Side]:
+        """The side inputs of these shards (all)."""
+        return [side for shard, lane in self._lanes.items() if shards is None or shard in shards for side in lane.sides]
+
+    def components(self) -> list[object]:
+        """All component instances."""
+        return [c for lane in self._lanes.values() for c in lane.components.values()]
+
+    async def _build(self, outboxes: Iterable[Outbox], now_ns: int) -> list[DeadLetter]:
+        """Build what has gathered. Dead letters are exported too; those that this makes are only kept."""
+        kept: list[DeadLetter] = []
+        targets = self._shop.plan.service.dead_letters.exporters
+        for _ in range(2):
+            for outbox in outboxes:
+                outbox.build(now_ns)
+            dead = self._dead.take()
+            kept += dead
+            for id in targets if dead else ():
+                await self._shop.outboxes[id].push([as_log(letter) for letter in dead], now_ns)
+        for outbox in outboxes:
+            outbox.build(now_ns)
+        return kept + self._dead.take()
+
+    async def _last_words(self, word: Callable[[Any, int], Awaitable[None]]) -> None:
+        wall = self._clock.wall_ns()
+        for shard, stage in self._all_stages():
+            await word(stage, self.time.whole(wall) if shard == WHOLE else self.time.of(shard, wall))
+
+    def _all_stages(self) -> list[tuple[str, Any]]:
+        """Every stage of every lane, upstream first: partitions, then the whole."""
+        order = [s for s in self._lanes if s != WHOLE] + [WHOLE]
+        return [(shard, stage) for shard in order for stage in self._lanes[shard].stages]
+
+
+def _fresh(item: T) -> T:
+    return copy.copy(item) if isinstance(item, Event) else item

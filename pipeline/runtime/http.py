@@ -1,0 +1,72 @@
+"""The one HTTP client: httpx, pooled, a client a TLS setting."""
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+
+from pipeline.errors import PermanentError, RetryableError
+from pipeline.http import Response, Tls
+
+MAX_ANSWER = 64 * 2**20
+"""Bytes of an answer that are read at most."""
+
+
+class PooledHttp:
+    """See `pipeline.http.HttpClient`. Open it with `open_http`."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._clients: dict[Tls, httpx.AsyncClient] = {}
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 5.0,
+        tls: Tls | None = None,
+    ) -> Response:
+        client = await self._client(tls or Tls())
+        try:
+            async with client.stream(
+                method, url, content=body or None, headers=dict(headers or {}), timeout=timeout_s
+            ) as answer:
+                content = bytearray()
+                async for chunk in answer.aiter_bytes():
+                    content += chunk
+                    if len(content) > MAX_ANSWER:
+                        raise PermanentError(f"{url} answered with more than {MAX_ANSWER} bytes")
+                return Response(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, bytes(content))
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise PermanentError(f"{url!r} is no URL that can be called: {error}") from error
+        except httpx.HTTPError as error:
+            raise RetryableError(f"no answer from {url}: {error or type(error).__name__}") from error
+
+    async def _client(self, tls: Tls) -> httpx.AsyncClient:
+        if tls not in self._clients:
+            limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30)
+            client = httpx.AsyncClient(verify=_verify(tls), limits=limits, trust_env=True)
+            self._clients[tls] = await self._stack.enter_async_context(client)
+        return self._clients[tls]
+
+
+def _verify(tls: Tls) -> ssl.SSLContext | bool:
+    if tls.insecure_skip_verify and not tls.cert_file:
+        return False
+    context = ssl.create_default_context(cafile=tls.ca_file or None)
+    if tls.cert_file:
+        context.load_cert_chain(tls.cert_file, tls.key_file or None)
+    if tls.insecure_skip_verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+@asynccontextmanager
+async def open_http() -> AsyncIterator[PooledHttp]:
+    """A client for as long as the block."""
+    async with AsyncExitStack() as stack:
+        yield PooledHttp(stack)

@@ -1,0 +1,72 @@
+"""The door between one receiver and the driver: the only place in the house that waits for room."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from pipeline.components import Position, Read
+from pipeline.runtime.driver import Driver, read_message
+from pipeline.runtime.side_inputs import SideInputs
+from pipeline.runtime.status import Status, Statuses
+from pipeline.runtime.telemetry import Telemetry
+
+
+class Door(msgspec.Struct, frozen=True):
+    """What the intakes of all receivers share."""
+
+    once: bool
+    max_items: int
+    has_room: Callable[[], bool]
+    statuses: Statuses
+    telemetry: Telemetry
+
+
+class ReceiverIntake:
+    """See `pipeline.components.Intake`."""
+
+    def __init__(self, receiver: str, driver: Driver, sides: SideInputs, door: Door) -> None:
+        self.once, self.max_items, self.has_room = door.once, door.max_items, door.has_room
+        self._receiver, self._driver, self._sides, self._door = receiver, driver, sides, door
+        self._labels = {"receiver": receiver}
+        self._sources: set[str] = set()
+        self._reads = 0
+
+    def took_any(self) -> bool:
+        """Whether anything was put since the last time this was asked."""
+        reads, self._reads = self._reads, 0
+        return reads > 0
+
+    async def assign(self, sources: Iterable[str]) -> Mapping[str, Position | None]:
+        wanted = list(sources)
+        engine = self._driver.engine
+        positions: dict[str, Position | None] = await self._driver.ask(lambda: engine.assign(wanted))
+        self._sources.update(wanted)
+        await self._sides.start(engine.sides(wanted))
+        self._door.statuses.set(f"receivers.{self._receiver}", Status.OK)
+        return positions
+
+    async def revoke(self, sources: Iterable[str]) -> None:
+        gone = [source for source in sources if source in self._sources]
+
+        async def give_up() -> None:
+            await self._driver.checkpoint_now()
+            self._sides.stop(self._driver.engine.sides(gone))
+            await self._driver.engine.release(gone)
+
+        if gone:
+            await self._driver.ask(give_up)
+            self._sources.difference_update(gone)
+
+    async def put(self, read: Read[Any]) -> None:
+        await self._driver.wait_for_room(self.has_room)
+        telemetry = self._door.telemetry
+        telemetry.accepted.add(len(read.items), self._labels)
+        telemetry.received_bytes.add(read.size, self._labels)
+        if read.rejected:
+            telemetry.rejected.add(len(read.rejected), self._labels)
+        self._reads += 1
+        self._driver.post(read_message(self._driver.engine, self._receiver, read))
+
+    def committed(self) -> Mapping[str, Position]:
+        return {s: p for s, p in self._driver.committed.items() if s in self._sources}

@@ -1,0 +1,157 @@
+"""From a plan to linked stages: a lane for each shard, and the one lane of the whole.
+
+A lane holds an instance of every component that works in its shard, each linked to what comes behind it. Behind the
+first component of scope `whole` on a way, everything stands in the lane of the whole: partition lanes link into it,
+so it is built first. Within a lane what is behind is built first: whatever a stage links to is already there.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from anyio.abc import TaskGroup
+
+from pipeline.batch import WHOLE
+from pipeline.errors import ConfigError
+from pipeline.runtime.context import ComponentContext, Gifts, ShardTables, Side
+from pipeline.runtime.dead_letters import DeadLetters
+from pipeline.runtime.host import Host
+from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.stage import Sink, Stage
+from pipeline.runtime.status import Status, Statuses
+from pipeline.runtime.tables import StateTable
+from pipeline.runtime.telemetry import Telemetry
+from pipeline.store.state import ShardState
+from pipeline.topology.plan import Node, PipelinePlan, Plan
+
+
+class Lane:
+    """One shard's components. `entries` are the first sinks of each pipeline that begins in it."""
+
+    def __init__(self, shard: str, epoch: int) -> None:
+        self.shard, self.epoch = shard, epoch
+        self.made: dict[tuple[str, str], Stage] = {}
+        """By pipeline ("" for a connector) and component id, downstream first."""
+        self.tables: list[StateTable[Any, Any]] = []
+        self.sides: list[Side] = []
+        self.entries: dict[str, Sequence[Sink]] = {}
+        self.components: dict[str, object] = {}
+        self._hosts: list[Host[Any]] = []
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Upstream first."""
+        return list(reversed(self.made.values()))
+
+    async def open(self, tasks: TaskGroup, manager: Any, owner: str) -> Any:
+        """Enter a component's context manager; it is left with the lane."""
+        host: Host[Any] = await Host.open(tasks, manager)
+        self._hosts.append(host)
+        self.components[owner] = host.component
+        return host.component
+
+    async def close(self) -> None:
+        """Leave all components, upstream first."""
+        for host in reversed(self._hosts):
+            await host.close()
+
+
+class Workshop(msgspec.Struct, frozen=True):
+    """What building a lane needs, alike for all lanes of a process."""
+
+    plan: Plan
+    tasks: TaskGroup
+    gifts: Gifts
+    outboxes: dict[str, Outbox]
+    dead: DeadLetters
+    statuses: Statuses
+    telemetry: Telemetry
+
+
+async def build_lane(workshop: Workshop, shard: str, stored: ShardState, whole: Lane | None) -> Lane:
+    """The lane of a shard with its state loaded. `whole` is the whole's lane; None while that one is built.
+
+    Raises StateError (state it must not read), ConfigError (one stateful id in two pipelines), and whatever a
+    component's own `build` raises.
+    """
+    lane = Lane(shard, stored.epoch)
+    try:
+        await _Builder(workshop, lane, stored, whole or lane).build_all()
+    except BaseException:
+        await lane.close()
+        raise
+    return lane
+
+
+class _Builder:
+    """Walks the plan from each receiver, depth first, and links on the way back."""
+
+    def __init__(self, workshop: Workshop, lane: Lane, stored: ShardState, whole: Lane) -> None:
+        self._shop, self._lane, self._stored, self._whole = workshop, lane, stored, whole
+        self._stateful: dict[str, str] = {}
+
+    async def build_all(self) -> None:
+        plan = self._shop.plan
+        for pipeline in plan.pipelines.values():
+            if any(id in plan.receivers for id in pipeline.receivers):
+                self._lane.entries[pipeline.id] = await self._pipeline(pipeline, wholly=False)
+
+    async def _pipeline(self, pipeline: PipelinePlan, wholly: bool) -> Sequence[Sink]:
+        """The first sinks of a pipeline. `wholly`: the way here has already been through a `whole` component."""
+        scopes = [wholly := wholly or _is_whole(node) for node in pipeline.processors]
+        sinks = [sink for id in pipeline.exporters for sink in await self._exit(id, wholly)]
+        for node, whole in zip(reversed(pipeline.processors), reversed(scopes), strict=True):
+            sinks = await self._stage(pipeline.id, "processors", node, sinks, whole)
+        return sinks
+
+    async def _exit(self, id: str, wholly: bool) -> Sequence[Sink]:
+        if id in self._shop.plan.exporters:
+            return [self._shop.outboxes[id]]
+        node = self._shop.plan.connectors[id]
+        wholly = wholly or _is_whole(node)
+        home = self._whole if wholly else self._lane
+        if ("", id) in home.made:
+            return [home.made["", id]]
+        behind = [
+            sink
+            for pipeline in self._shop.plan.pipelines.values()
+            if id in pipeline.receivers
+            for sink in await self._pipeline(pipeline, wholly)
+        ]
+        return await self._stage("", "connectors", node, behind, wholly)
+
+    async def _stage(self, pipeline: str, kind: str, node: Node, behind: list[Sink], whole: bool) -> list[Sink]:
+        home = self._whole if whole else self._lane
+        if (pipeline, node.id) in home.made:
+            return [home.made[pipeline, node.id]]
+        if self._lane.shard == WHOLE and not whole:
+            return behind  # it works in the partition lanes; nothing enters the whole's lane this way
+        return [await self._open(pipeline, kind, node, behind)]
+
+    async def _open(self, pipeline: str, kind: str, node: Node, behind: Sequence[Sink]) -> Stage:
+        shop, lane, owner = self._shop, self._lane, f"{kind}.{node.id}"
+        tables = ShardTables(owner, lane.shard, self._stored.rows)
+        context = ComponentContext(owner, node.id, lane.shard, shop.gifts, tables)
+        component = await lane.open(shop.tasks, node.spec.build(node.options, context), owner)
+        if tables.opened and self._stateful.setdefault(owner, pipeline) != pipeline:
+            raise ConfigError(f"{owner} keeps state and stands in two pipelines: give each its own id")
+        lane.tables += tables.opened
+        lane.sides += context.sides
+        stage = Stage(owner, lane.shard, component, tables.opened, behind, shop.dead, _counter(shop.telemetry, owner))
+        lane.made[pipeline, node.id] = stage
+        shop.statuses.set(owner, Status.OK)
+        return stage
+
+
+def _is_whole(node: Node) -> bool:
+    return getattr(node.spec, "scope", "partition") == "whole"
+
+
+def _counter(telemetry: Telemetry, owner: str) -> Any:
+    labels = {"component": owner}
+
+    def count(taken: int, given: int) -> None:
+        telemetry.incoming.add(taken, labels)
+        telemetry.outgoing.add(given, labels)
+
+    return count

@@ -1,0 +1,159 @@
+"""The outbox of one exporter: from items to payloads, from committed payloads to acknowledged ones.
+
+An item's way: `push` gathers it, `build` turns what has gathered into payloads, the checkpoint stores them, `release`
+makes them ready to be sent, `acked` forgets them. Nothing is sent before `release`. `push`, `build` and `release`
+never wait: limits are kept at the intake alone.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+import msgspec
+
+from pipeline.batch import WHOLE, Batch
+from pipeline.components import Exporter, ExporterSpec, Payload, Seals
+from pipeline.delivery import Delivery
+from pipeline.runtime.dead_letters import DeadLetters
+from pipeline.runtime.ids import Ids
+from pipeline.store.state import OutboxRow, Waiting
+
+
+class Entry(msgspec.Struct):
+    """A committed payload that waits. `payload` is None while its bytes are on disk only."""
+
+    id: int
+    size: int
+    payload: Payload | None
+
+
+class Outbox:
+    """One exporter's edge of the graph (a `Sink`) and its queue of committed payloads."""
+
+    def __init__(
+        self,
+        id: str,
+        spec: ExporterSpec[Any],
+        exporter: Exporter[Any],
+        delivery: Delivery,
+        ids: Ids,
+        dead: DeadLetters,
+        urge: Callable[[], None],
+    ) -> None:
+        self.id, self.spec, self.exporter, self.delivery = id, spec, exporter, delivery
+        self.bytes = 0
+        """Bytes of all payloads that are not acknowledged yet, in memory and on disk."""
+        self.dropped = 0
+        self._ids, self._dead, self._urge = ids, dead, urge
+        self._gathered: dict[type, list[Any]] = {}
+        self._built: list[OutboxRow] = []
+        self._ready: deque[Entry] = deque()
+        self._in_memory = 0
+        self._open: dict[int, int] = {}
+        self._wake = anyio.Event()
+
+    # --- the driver's side ---
+
+    async def push(self, items: Sequence[Any], now_ns: int) -> None:
+        """Gather items; a full payload is built at once."""
+        size = self.delivery.sending_queue.batch.max_size
+        for item_type in {type(item) for item in items}:
+            gathered = self._gathered.setdefault(item_type, [])
+            gathered.extend(item for item in items if type(item) is item_type)
+            if len(gathered) >= size:
+                self.build(now_ns)
+        if self.spec.urgent:
+            self._urge()
+
+    def build(self, now_ns: int) -> None:
+        """Turn what has gathered into payloads."""
+        size = self.delivery.sending_queue.batch.max_size
+        gathered, self._gathered = self._gathered, {}
+        for items in gathered.values():
+            for start in range(0, len(items), size):
+                self._build(items[start : start + size], now_ns)
+
+    def take_built(self) -> list[OutboxRow]:
+        """The payloads built since the last time, for the checkpoint."""
+        built, self._built = self._built, []
+        return built
+
+    def _build(self, items: Sequence[Any], now_ns: int) -> None:
+        try:
+            payloads = self.exporter.build(Batch(items, WHOLE, now_ns))
+        except Exception as error:  # noqa: BLE001  # whatever an exporter raises must not stop the others
+            if len(items) == 1:
+                self._dead.add_item(items[0], error, self.id, now_ns)
+            else:
+                for item in items:
+                    self._build((item,), now_ns)
+            return
+        for payload in payloads:
+            self._built.append(OutboxRow(self._ids.next(), self.id, payload))
+
+    # --- the committer's side ---
+
+    def seal(self, row: OutboxRow) -> OutboxRow:
+        """Compress a payload where the exporter does so. Called off the loop's thread."""
+        if isinstance(self.exporter, Seals):
+            return OutboxRow(row.id, row.exporter, self.exporter.seal(row.payload))
+        return row
+
+    def restore(self, waiting: Sequence[Waiting]) -> None:
+        """Payloads that an earlier process committed and did not see acknowledged: they go first."""
+        for row in waiting:
+            self._add(Entry(row.id, row.size, None))
+
+    def release(self, rows: Sequence[OutboxRow]) -> None:
+        """These payloads are committed and may be sent."""
+        memory = self.delivery.sending_queue.memory
+        for row in rows:
+            keep = self._in_memory + len(row.payload.body) <= memory
+            self._add(Entry(row.id, len(row.payload.body), row.payload if keep else None))
+
+    def _add(self, entry: Entry) -> None:
+        self._ready.append(entry)
+        self._open[entry.id] = entry.size
+        self.bytes += entry.size
+        if entry.payload is not None:
+            self._in_memory += entry.size
+        self._wake.set()
+
+    # --- the senders' side ---
+
+    async def next(self) -> Entry:
+        """The oldest payload that nobody sends yet; waits for one."""
+        while not self._ready:
+            self._wake = anyio.Event()
+            await self._wake.wait()
+        entry = self._ready.popleft()
+        if entry.payload is not None:
+            self._in_memory -= entry.size
+        return entry
+
+    def acked(self, id: int) -> None:
+        """A payload needs no more sending."""
+        self.bytes -= self._open.pop(id, 0)
+
+    def drop_excess(self) -> list[int]:
+        """With `drop_oldest`: take the oldest waiting payloads out until the rest fits; their ids."""
+        queue = self.delivery.sending_queue
+        gone: list[int] = []
+        while queue.on_full == "drop_oldest" and self.bytes > queue.queue_size and self._ready:
+            entry = self._ready.popleft()
+            if entry.payload is not None:
+                self._in_memory -= entry.size
+            self.acked(entry.id)
+            gone.append(entry.id)
+        self.dropped += len(gone)
+        return gone
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def full(self) -> bool:
+        """It holds all it may and blocks the intake."""
+        queue = self.delivery.sending_queue
+        return queue.on_full == "block" and self.bytes >= queue.queue_size

@@ -1,0 +1,51 @@
+"""The tables of `state.db`: what one checkpoint commits together."""
+
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
+
+STATE = MetaData()
+
+META = Table("meta", STATE, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+
+SHARDS = Table("shards", STATE, Column("shard", Text, primary_key=True), Column("epoch", BigInteger, nullable=False))
+
+POSITIONS = Table(
+    "positions", STATE, Column("source", Text, primary_key=True), Column("data", LargeBinary, nullable=False)
+)
+
+ROWS = Table(
+    "rows",
+    STATE,
+    Column("shard", Text, primary_key=True),
+    Column("owner", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+OUTBOX = Table(
+    "outbox",
+    STATE,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("exporter", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+RECEIPTS = Table(
+    "receipts", STATE, Column("exporter", Text, primary_key=True), Column("data", LargeBinary, nullable=False)
+)
+
+DEAD_LETTERS = Table(
+    "dead_letters",
+    STATE,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("component", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)

@@ -1,0 +1,83 @@
+"""The web floor: serves what components and the runtime mount, a server an address. The one door to starlette."""
+
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import anyio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from pipeline.errors import ConfigError
+from pipeline.http import Asgi
+
+Mounts = Mapping[str, Mapping[str, Asgi]]
+"""Address ("127.0.0.1:8889") → path → app."""
+
+
+class _Site:
+    """Dispatches by exact path; what is mounted later is served too."""
+
+    def __init__(self, apps: Mapping[str, Asgi]) -> None:
+        self._apps = apps
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = str(scope.get("path", "/"))
+        app = self._apps.get(path) or self._apps.get(path.rstrip("/") or "/")
+        if app is not None:
+            await app(scope, receive, send)
+            return
+        listing = "".join(f"{known}\n" for known in sorted(self._apps))
+        await PlainTextResponse(f"not found; here are:\n{listing}", status_code=404)(scope, receive, send)
+
+
+class _Server(uvicorn.Server):
+    """Signals are the service's."""
+
+    @asynccontextmanager
+    async def _no_signals(self) -> AsyncIterator[None]:
+        yield
+
+    def install_signal_handlers(self) -> None:
+        """Signals are the service's."""
+
+    def capture_signals(self):  # type: ignore[no-untyped-def]  # uvicorn's own is a sync context manager
+        from contextlib import nullcontext
+
+        return nullcontext()
+
+
+@asynccontextmanager
+async def serve(mounts: Mounts) -> AsyncIterator[None]:
+    """Serve each address for as long as the block. Raises ConfigError for an address that cannot be had."""
+    servers: list[tuple[_Server, socket.socket]] = []
+    for address, apps in mounts.items():
+        app = Starlette()
+        app.mount("/", _Site(apps))
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        servers.append((_Server(config), _bind(address)))
+    async with anyio.create_task_group() as tasks:
+        for server, bound in servers:
+            tasks.start_soon(server.serve, [bound])
+        try:
+            yield
+        finally:
+            for server, _ in servers:
+                server.should_exit = True
+
+
+def _bind(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host or "0.0.0.0", int(port)))  # noqa: S104  # ":8889" means all interfaces, as in the Collector
+        bound.listen(128)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot listen on {address}: {error}") from error
+    bound.setblocking(False)
+    return bound
