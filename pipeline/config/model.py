@@ -1,0 +1,170 @@
+"""What a configuration file says, typed. The docstrings here are the text of docs/configuration.md.
+
+Component blocks stay raw (`Yaml`): their types are known once the plugins are found (`pipeline.topology`).
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from pipeline.errors import Problem
+from pipeline.options import Duration, Secret, Size
+from pipeline.yaml_tree import Yaml
+
+
+class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One pipeline. Its id is a signal, or `signal/name`: `events`, `traces`, `metrics`, `logs`, `alerts/night`."""
+
+    receivers: tuple[str, ...] = ()
+    """Ids of the receivers that feed it, and of connectors that other pipelines export to."""
+    processors: tuple[str, ...] = ()
+    """Ids of its processors, in the order in which items pass them."""
+    exporters: tuple[str, ...] = ()
+    """Ids of the exporters that its items go to, and of connectors that feed other pipelines."""
+
+
+class IntakeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much is read at once. Reading pauses on its own while an exporter with `on_full: block` has no room."""
+
+    max_bytes: Size = Size("64MiB")
+    """Bytes that were read and are not yet processed, all receivers together, at most."""
+    max_items: int = 5000
+    """Items in one batch at most."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from _at_least_one(self, "max_bytes", "max_items")
+
+
+class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where positions, component state and payloads that wait to be sent are kept."""
+
+    path: str = "dagtel-state.db"
+    """The SQLite file; one daemon owns it at a time."""
+    moved: dict[str, str] = {}
+    """State of components that were renamed: old id → new id."""
+    forget: tuple[str, ...] = ()
+    """Ids of components whose stored state is thrown away at the start, because they are gone or begin anew."""
+
+
+class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Input that could not be decoded, items on which a component raises, payloads that a backend refuses."""
+
+    queue_size: Size = Size("256MiB")
+    """Bytes of dead letters kept on disk; then the oldest go, counted."""
+    exporters: tuple[str, ...] = ()
+    """Exporters that take logs: each dead letter is also sent there as a log record."""
+
+
+class MetricsTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The daemon's own metrics, for Prometheus."""
+
+    address: str = "127.0.0.1:8888"
+    """Where `/metrics` is served, as `host:port`; `""` turns it off."""
+    level: Literal["none", "basic", "normal", "detailed"] = "normal"
+    """How much is measured: nothing; what comes, goes and fails; also each component's time; also each shard's."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from _address(self.address)
+
+
+class HealthTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether the daemon lives and each pipeline is ready."""
+
+    address: str = "127.0.0.1:13133"
+    """Where `/healthz` and `/readyz` are served, as `host:port`; `""` turns them off."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from _address(self.address)
+
+
+class LokiTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sends the daemon's own log to Loki as well, one record a request, beside the pipelines."""
+
+    url: str
+    """The push address: `http://loki:3100/loki/api/v1/push`."""
+    labels: dict[str, str] = {}
+    """Labels of its stream, beside `service_name`."""
+
+
+class LogsTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The daemon's own log, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level that is written."""
+    format: Literal["text", "json"] = "text"
+    """A line for people, or a JSON object a line."""
+    loki: LokiTelemetry | None = None
+    """Off when it is not there."""
+
+
+class TracesTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The daemon's own spans (a batch, a checkpoint, a send), by OTLP over HTTP."""
+
+    endpoint: str = ""
+    """The OTLP address: `http://jaeger:4318`; `""` turns them off."""
+    headers: dict[str, Secret] = {}
+    """Headers of each request."""
+
+
+class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the daemon says about itself."""
+
+    metrics: MetricsTelemetry = MetricsTelemetry()
+    health: HealthTelemetry = HealthTelemetry()
+    logs: LogsTelemetry = LogsTelemetry()
+    traces: TracesTelemetry = TracesTelemetry()
+
+
+class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the configured components work together."""
+
+    pipelines: dict[str, PipelineConfig] = {}
+    """Pipelines by id. Each carries one signal from its receivers through its processors to its exporters."""
+    extensions: tuple[str, ...] = ()
+    """Ids of the extensions that run with the service."""
+    clock: Literal["system", "events"] = "system"
+    """What timers follow: the wall clock, or the time of the events (for files and replays)."""
+    checkpoint_interval: Duration = Duration("1s")
+    """How often positions, state and payloads are committed; nothing is sent before."""
+    shutdown_timeout: Duration = Duration("30s")
+    """How long a stop may take to finish what is in flight."""
+    intake: IntakeConfig = IntakeConfig()
+    state: StateConfig = StateConfig()
+    dead_letters: DeadLettersConfig = DeadLettersConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.checkpoint_interval <= 0:
+            yield "checkpoint_interval", "must be more than 0"
+
+
+class Config(msgspec.Struct, frozen=True):
+    """A configuration as read: component blocks by id, raw, and the service.
+
+    `tree` is the merged source, for the lines of later problems; `files` are its files in the order in which they were
+    merged; `faults` is what reading found, so that planning can report all at once.
+    """
+
+    receivers: dict[str, Yaml]
+    processors: dict[str, Yaml]
+    connectors: dict[str, Yaml]
+    exporters: dict[str, Yaml]
+    extensions: dict[str, Yaml]
+    service: ServiceConfig
+    tree: Yaml
+    files: tuple[str, ...] = ()
+    faults: tuple[Problem, ...] = ()
+
+
+def _at_least_one(block: msgspec.Struct, *names: str) -> Iterator[tuple[str, str]]:
+    for name in names:
+        if getattr(block, name) < 1:
+            yield name, "must be at least 1"
+
+
+def _address(address: str) -> Iterator[tuple[str, str]]:
+    """A fault when `address` is neither "" nor `host:port`."""
+    host, colon, port = address.rpartition(":")
+    if address and not (colon and host and port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
+        yield "address", f"{address!r} is no address; write for example `127.0.0.1:8888`"

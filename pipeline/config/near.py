@@ -1,0 +1,32 @@
+"""Words for messages: near names for a name that is not there, lists of names, long texts cut."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Final
+
+_FEW: Final = 12
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """`; did you mean …?` with the nearest of `known`, else all of them when they are few, else nothing."""
+    names = sorted(known)
+    if close := nearest(name, names):
+        return f"; did you mean {either(close)}?"
+    return f"; there is {either(names)}" if 0 < len(names) <= _FEW else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """At most three of `known` that resemble `name`, the nearest first; one that differs in case alone is that."""
+    folded = {other.lower(): other for other in known}
+    return tuple(folded[near] for near in get_close_matches(name[:80].lower(), folded, n=3, cutoff=0.65))
+
+
+def either(names: Iterable[str]) -> str:
+    """`a`, `b` or `c`."""
+    *first, last = (f"`{name}`" for name in names)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """The text, cut when it is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,87 @@
+"""A configuration that may be shown: what is secret by type, by name or by place is `[redacted]`.
+
+Shown is what was read, merged and filled in, as YAML that can be read again; defaults stay unwritten.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from pipeline.config.fields import bare, entry, fields, is_struct, item, optional
+from pipeline.facts import Json
+from pipeline.options import Secret
+from pipeline.yaml_tree import Yaml
+
+REDACTED: Final = "[redacted]"
+
+_SECRET_NAME: Final = re.compile(
+    r"pass(word|wd|phrase|code)?$|secret|token|api[-_.]?key|access[-_.]?key|private|credential|authorization|auth$"
+    r"|cookie|webhook|signature|signing|routing_?key|integration_?key|dsn$|jaas|sasl_?(plain_?)?pass",
+    re.IGNORECASE,
+)
+_FILE_NAME: Final = re.compile(r"(_file|_path|_dir)$")
+_USER_INFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
+_PARAMETER: Final = re.compile(r"(?i)([?&][^=&\s]*(?:token|secret|key|password|sig)[^=&\s]*=)[^&\s]+")
+_SECRET_TEXT: Final = re.compile(
+    r"hooks\.slack\.com/|\bxox[abposr]-|\bBearer\s|\bBasic\s|-----BEGIN|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{20}|\beyJ\w{10}"
+)
+
+
+def looks_secret(name: str) -> bool:
+    """Whether an option of this name holds a secret; a name of a file that holds one is none."""
+    return bool(_SECRET_NAME.search(name)) and not _FILE_NAME.search(name)
+
+
+def redacted(node: Yaml, types: Mapping[str, type[msgspec.Struct] | None]) -> Json:
+    """The tree as plain data without its secrets. `types`: the options of the blocks by path (`exporters.loki`).
+
+    None as a type: it is not known, so that whatever came out of `${…}` might be a secret.
+    """
+    return _Redaction(types).value(node, "", "", object, known=True)
+
+
+class _Redaction:
+    def __init__(self, types: Mapping[str, type[msgspec.Struct] | None]) -> None:
+        self.types = types
+
+    def value(self, node: Yaml, path: str, name: str, hint: object, known: bool, secret: bool = False) -> Json:
+        """`known`: the block's type is known. `secret`: the name of a map above says so, and no type differs."""
+        kind, value = _only(hint), node.value
+        if path in self.types:
+            block = self.types[path]
+            kind, known = block or object, block is not None
+        secret = not is_struct(kind) and path not in self.types and (secret or looks_secret(name))
+        if isinstance(value, dict):
+            return {
+                key: self.value(child, f"{path}.{key}".lstrip("."), key, _below(kind, key), known, secret)
+                for key, child in value.items()
+            }
+        if isinstance(value, list):
+            return [self.value(child, f"{path}[]", name, item(kind) or object, known, secret) for child in value]
+        if value in (None, "") or isinstance(value, bool):
+            return value
+        if secret or kind is Secret or (node.written and not known):
+            return REDACTED
+        return re.sub(r"\$(?=[${])", "$$$$", without_secrets(value)) if isinstance(value, str) else value
+
+
+def _only(hint: object) -> object:
+    kinds = optional(bare(hint))
+    return bare(kinds[0]) if len(kinds) == 1 else object
+
+
+def _below(kind: object, key: str) -> object:
+    """The type of the entry `key` of a Struct or a map."""
+    if is_struct(kind):
+        return next((field.hint for field in fields(kind) if field.name == key), object)
+    pair = entry(kind)
+    return pair[1] if pair else object
+
+
+def without_secrets(text: str) -> str:
+    """The text without what is plainly a secret: tokens of known kinds, passwords and keys within addresses."""
+    if _SECRET_TEXT.search(text):
+        return REDACTED
+    return _PARAMETER.sub(rf"\1{REDACTED}", _USER_INFO.sub(f"{REDACTED}@", text))
