@@ -153,7 +153,11 @@ def _surroundings(step: Step | None) -> tuple[Context, bool]:
 def _attributes(given: Mapping[str, object] | None, step: Step | None) -> dict[str, Attribute]:
     named: dict[str, Attribute] = {}
     if step is not None:
-        named = {"dagster.run.id": step.run_id, "dagster.step.key": step.key, "dagster.step.attempt": step.attempt}
+        named = {
+            "cicd.pipeline.run.id": step.run_id,
+            "cicd.pipeline.task.name": step.key,
+            "dagster.step.attempt": step.attempt,
+        }
     for key, value in (given or {}).items():
         carried = attribute(value)
         if carried is not None:

@@ -129,8 +129,8 @@ def test_each_attempt_has_its_own_parent_and_the_failed_one_its_exception(observ
 
 def test_the_outermost_operation_says_which_step_it_belongs_to(observed: Observed) -> None:
     assert observed.spans["entries_work"][0]["attributes"] == {
-        "dagster.run.id": observed.assets_run,
-        "dagster.step.key": "entries",
+        "cicd.pipeline.run.id": observed.assets_run,
+        "cicd.pipeline.task.name": "entries",
         "dagster.step.attempt": 1,
         "n": 1,
         "keys": ["a", "b"],
