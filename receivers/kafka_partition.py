@@ -1,0 +1,126 @@
+"""One partition that is being read: records become a `Read`, and the position moves. Pure: no broker, no clock."""
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Protocol, TypeAlias
+
+from pipeline.components import Read, Rejected
+from pipeline.errors import DecodeError
+from pipeline.events import Event
+from receivers.kafka_options import OnRecreated
+from receivers.kafka_positions import Start, anew, fingerprint, moved, position_after
+
+Headers: TypeAlias = tuple[tuple[str, bytes], ...]
+MILLISECOND = 1_000_000
+TOMBSTONE = "the record has no value (a tombstone); Dagster's events have one"
+
+_value_of = itemgetter(1)
+
+
+class Decode(Protocol):
+    """Bytes to an event; raises DecodeError. See `receivers.dagster_wire.decode`."""
+
+    def __call__(self, raw: bytes, *, source: str, offset: int, record_ns: int = 0, headers: Headers = ()) -> Event: ...
+
+
+class Record(Protocol):
+    """What we use of a Kafka record; `timestamp` in milliseconds, -1 where there is none."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+class Partition:
+    """Where one partition stands. `position` is that of the last `Read` handed out, put or not.
+
+    `seek_to`: where the broker's cursor has to be set before the next fetch, None when it stands right.
+    """
+
+    def __init__(
+        self, source: str, start: Start, begin: int, end: int, on_recreated: OnRecreated, decode: Decode
+    ) -> None:
+        self.source, self._on_recreated, self._decode = source, on_recreated, decode
+        self.restart(start, begin, end)
+
+    def restart(self, start: Start, begin: int, end: int) -> None:
+        """Go on at `start` in a partition that now holds the offsets from `begin` to before `end`."""
+        self.position, self.end = start.position, end
+        self.seek_to: int | None = start.fetch
+        self._check, self._begin = start.check, begin
+
+    @property
+    def lag(self) -> int:
+        """Records that are known to be there and not read."""
+        return max(0, self.end - self.position.next)
+
+    def opening(self) -> Read[Event]:
+        """An empty read that tells where we begin: it pins a first position, and says whether we are behind."""
+        return self._read((), (), 0)
+
+    def advance(self, next_offset: int, end: int | None) -> Read[Event] | None:
+        """What it means that the broker's cursor stands at `next_offset` and no record came: markers were skipped."""
+        self.end = self.end if end is None else end
+        if next_offset <= self.position.next or self._check is not None:
+            return None
+        self.position = moved(self.position, next_offset)
+        return self._read((), (), 0)
+
+    def take(self, records: Sequence[Record], next_offset: int, end: int | None) -> Read[Event] | None:
+        """The records as events. `next_offset` is where the broker's cursor stands behind them, `end` the known end.
+
+        Raises PermanentError when the record read last before the start is there and is another one.
+        """
+        self.end = self.end if end is None else end
+        if self._check is not None and records:
+            if not self._is_the_one(records[0]):
+                return self.opening()
+            records = [record for record in records if record.offset >= self.position.next]
+        if not records:
+            return self.advance(next_offset, end)
+        items, rejected, size = self._decoded(records)
+        last = records[-1]
+        self.position = position_after(next_offset, last.offset, _nanos(last), fingerprint(last.key, last.value))
+        return self._read(items, rejected, size)
+
+    def _is_the_one(self, first: Record) -> bool:
+        """Whether the record fetched again is the one read last (or gone, which is fine). Else we begin anew."""
+        check, self._check = self._check, None
+        if first.offset != check or fingerprint(first.key, first.value) == self.position.crc:
+            return True
+        start = anew(self.source, f"its record {check} is not the one that was read", self._begin, self._on_recreated)
+        self.position, self.seek_to = start.position, start.fetch
+        return False
+
+    def _decoded(self, records: Sequence[Record]) -> tuple[list[Event], list[Rejected], int]:
+        items: list[Event] = []
+        rejected: list[Rejected] = []
+        size, source, decode = 0, self.source, self._decode
+        for record in records:
+            value, headers = record.value, record.headers
+            if headers and not all(map(_value_of, headers)):
+                headers = tuple((name, text or b"") for name, text in headers)  # null on the wire
+            try:
+                if value is None:
+                    raise DecodeError(TOMBSTONE)
+                at_ns = _nanos(record)
+                items.append(decode(value, source=source, offset=record.offset, record_ns=at_ns, headers=headers))
+                size += len(value)
+            except DecodeError as error:
+                rejected.append(Rejected(value or b"", str(error), f"{source}@{record.offset}"))
+                size += len(value or b"")
+        return items, rejected, size
+
+    def _read(self, items: Sequence[Event], rejected: Sequence[Rejected], size: int) -> Read[Event]:
+        return Read(self.source, items, self.position, rejected, self.position.next < self.end, size)
+
+
+def _nanos(record: Record) -> int:
+    return record.timestamp * MILLISECOND if record.timestamp > 0 else 0
