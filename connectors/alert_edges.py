@@ -1,0 +1,55 @@
+"""The edges that the event log tells: a materialization names the inputs that it read.
+
+Add-only. Source: Dagster's tags `dagster/input_data_version/<upstream>` and `dagster/input_event_pointer/<upstream>`,
+and the metadata `dagster/column_lineage` ({column: [{"asset_key", "column_name"}]}).
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from pipeline.components import State, Table
+from pipeline.outcomes import AssetMaterialized
+from pipeline.signals import Edges
+
+MAX_UPSTREAM: Final = 1000
+"""Parents of one asset; a stream that tells of more is not telling of lineage."""
+
+_PREFIXES: Final = ("dagster/input_data_version/", "dagster/input_event_pointer/")
+_COLUMNS: Final = "dagster/column_lineage"
+
+
+class KnownEdges:
+    """Asset → what it reads, as far as the event log has told."""
+
+    def __init__(self, state: State, limit: int) -> None:
+        self._edges: Table[str, tuple[str, ...]] = state.table("edges", str, tuple[str, ...], version=1)
+        self._limit = limit
+
+    def learn(self, o: AssetMaterialized, now_ns: int) -> Edges | None:
+        """The asset's edges if this materialization told a new one."""
+        known = self._edges.get(o.asset) or ()
+        new = dict.fromkeys(parent for parent in _inputs(o) if parent not in known and parent != o.asset)
+        if not new or (not known and len(self._edges) >= self._limit):
+            return None
+        upstream = tuple(sorted((*known, *new))[:MAX_UPSTREAM])
+        if upstream == known:
+            return None
+        self._edges.put(o.asset, upstream)
+        return Edges(o.asset, upstream, now_ns)
+
+    def all(self, now_ns: int) -> list[Edges]:
+        """Everything known, in the order of assets."""
+        return [Edges(asset, upstream, now_ns) for asset, upstream in sorted(self._edges.items())]
+
+
+def _inputs(o: AssetMaterialized) -> Iterator[str]:
+    for tag in o.tags:
+        if tag.startswith(_PREFIXES):
+            yield tag.split("/", 2)[2]
+    columns = o.metadata.get(_COLUMNS)
+    if isinstance(columns, dict):
+        for sources in columns.values():
+            for source in sources if isinstance(sources, list) else ():
+                key = source.get("asset_key") if isinstance(source, dict) else None
+                if isinstance(key, str) and key:
+                    yield key

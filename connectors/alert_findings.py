@@ -1,0 +1,208 @@
+"""What went wrong, as a finding: outcome and event in, `Alert(state="failing")` out. Pure.
+
+A finding is complete when it leaves here (place, error, fingerprint, severity, owners, links), because everything
+behind it works on alerts alone. Only the impact is added later, by `lineage_impact`.
+"""
+
+from string import Formatter
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from pipeline.events import Event
+from pipeline.facts import ErrorInfo
+from pipeline.fingerprint import Fingerprinter, fingerprint
+from pipeline.lineage import AssetFacts
+from pipeline.outcomes import AssetFailed, CheckEvaluated, CheckRaised, RunEnded, StepEnded
+from pipeline.signals import Alert, Links, Severity
+from pipeline.trace_ids import trace_id
+
+MESSAGE_LENGTH: Final = 4000
+"""Characters of an error's message that an alert carries; the log line has all of it."""
+
+_SEVERITIES: Final[dict[str, Severity]] = {
+    "INFO": "INFO", "WARN": "WARNING", "WARNING": "WARNING", "ERROR": "ERROR", "CRITICAL": "CRITICAL",
+}  # fmt: skip
+_PLACEHOLDERS: Final = frozenset({"run_id", "trace_id", "asset", "job", "step_key", "partition", "check"})
+
+
+class LinkTemplates(msgspec.Struct, frozen=True):
+    """URL templates with `{run_id}`, `{trace_id}`, `{asset}`, `{job}`, `{step_key}`, `{partition}`, `{check}`."""
+
+    run: str = ""
+    trace: str = ""
+    dashboard: str = ""
+
+
+def checked_template(template: str) -> None:
+    """Raises ValueError when a URL template is none: another scheme, an unknown placeholder, a lonely brace."""
+    if not template:
+        return
+    if not template.startswith(("http://", "https://")):
+        raise ValueError(f"{template!r} is no URL: it begins with http:// or https://")
+    for _, name, _, _ in Formatter().parse(template):
+        if name is not None and name not in _PLACEHOLDERS:
+            known = ", ".join(sorted(_PLACEHOLDERS))
+            raise ValueError(f"{template!r} has an unknown placeholder {{{name}}}; there are {known}")
+
+
+class Findings:
+    """Makes findings by one configuration."""
+
+    def __init__(self, fingerprinter: Fingerprinter, links: LinkTemplates) -> None:
+        self._fingerprinter, self._links = fingerprinter, links
+
+    def asset_failed(self, event: Event, o: AssetFailed) -> Alert:
+        """`asset_failure`: the asset was not made."""
+        draft = _draft("asset_failure", "Asset Materialization Failed", event, o.run, o.job, o.at_ns, o.error)
+        return self._complete(
+            msgspec.structs.replace(draft, asset=o.asset, step_key=o.step, partition=o.partition), event
+        )
+
+    def check_failed(self, event: Event, o: CheckEvaluated) -> Alert:
+        """`check_failure`: the data is not as it should be."""
+        draft = _draft("check_failure", "Quality Check Failed", event, o.run, o.job, o.at_ns, None)
+        return self._complete(
+            msgspec.structs.replace(
+                draft,
+                severity="WARNING" if o.severity == "WARN" else "ERROR",
+                summary=(o.description or f"Check {o.check} did not pass")[:MESSAGE_LENGTH],
+                asset=o.asset,
+                check=o.check,
+                step_key=o.step,
+                partition=o.partition,
+            ),
+            event,
+        )
+
+    def check_raised(self, event: Event, o: CheckRaised) -> Alert:
+        """`check_failure`: nobody knows whether the data is as it should be."""
+        draft = _draft("check_failure", "Quality Check Raised an Error", event, o.run, o.job, o.at_ns, o.error)
+        return self._complete(msgspec.structs.replace(draft, asset=o.asset, check=o.check, step_key=o.step), event)
+
+    def step_failed(self, event: Event, o: StepEnded) -> Alert:
+        """`run_failure` of one step that makes no asset."""
+        draft = _draft("run_failure", "Step Failed", event, o.run, o.job, o.at_ns, o.error)
+        partition = o.partition or (event.run.partition if event.run else None)
+        return self._complete(msgspec.structs.replace(draft, step_key=o.step, partition=partition), event)
+
+    def run_failed(self, event: Event, o: RunEnded) -> Alert:
+        """`run_failure`: the run failed and nothing in it did (it never started, its process died)."""
+        draft = _draft("run_failure", "Run Failed", event, o.run, o.job, o.at_ns, o.error)
+        partition = event.run.partition if event.run else None
+        return self._complete(msgspec.structs.replace(draft, partition=partition, summary=_reason(o)), event)
+
+    def _complete(self, draft: Alert, event: Event) -> Alert:
+        facts = event.catalog.assets.get(draft.asset) if event.catalog and draft.asset else None
+        parts = self._fingerprinter.explain(
+            draft.kind,
+            asset=draft.asset,
+            job=draft.job,
+            step=draft.step_key,
+            check=draft.check,
+            error=draft.error,
+            # A check that did not pass is one problem, whatever figures its description holds.
+            text="" if draft.check else draft.summary,
+            partition=draft.partition,
+            run=draft.run_id,
+        )
+        return msgspec.structs.replace(
+            draft,
+            fingerprint=fingerprint(parts),
+            severity=_severity(draft.severity, facts),
+            owners=_owners(facts),
+            group=facts.group if facts else "",
+            channels=_channels(facts),
+            code_location=_code_location(facts, event),
+            links=self._linked(draft),
+            tags=_tags(event),
+        )
+
+    def _linked(self, draft: Alert) -> Links:
+        if not (self._links.run or self._links.trace or self._links.dashboard):
+            return Links()
+        values = {
+            "run_id": draft.run_id,
+            "trace_id": trace_id(draft.run_id) if draft.run_id else "",
+            "asset": draft.asset,
+            "job": draft.job,
+            "step_key": draft.step_key,
+            "partition": draft.partition or "",
+            "check": draft.check,
+        }
+        quoted = {name: quote(value, safe="") for name, value in values.items()}
+        quoted["asset"] = quote(draft.asset)  # an asset's page is at /assets/raw/orders
+        return Links(
+            run=_filled(self._links.run, quoted),
+            trace=_filled(self._links.trace, quoted),
+            dashboard=_filled(self._links.dashboard, quoted),
+        )
+
+
+def _draft(kind: str, title: str, event: Event, run: str, job: str, at_ns: int, error: ErrorInfo | None) -> Alert:
+    return Alert(
+        kind=kind,
+        state="failing",
+        severity="ERROR",
+        fingerprint="",
+        now_ns=event.now_ns,
+        first_ns=at_ns,
+        last_ns=at_ns,
+        title=title,
+        run_id=run,
+        job=job,
+        error=_short(error) if error else None,
+    )
+
+
+def _short(error: ErrorInfo) -> ErrorInfo:
+    """Without the stack: alerts are kept in state as long as they are open."""
+    return msgspec.structs.replace(error, stack="", message=error.message[:MESSAGE_LENGTH])
+
+
+def _reason(o: RunEnded) -> str:
+    return {
+        "START_TIMEOUT": "The run did not start in time",
+        "RUN_WORKER_RESTART": "The run worker was restarted",
+        "UNEXPECTED_TERMINATION": "The run worker ended unexpectedly",
+        "JOB_INITIALIZATION_FAILURE": "The job could not be loaded",
+    }.get(o.reason, "" if o.error else "The run failed")
+
+
+def _severity(severity: Severity, facts: AssetFacts | None) -> Severity:
+    """By metadata `alert_severity_override`. It speaks of failures: a check that only warns goes on warning."""
+    if severity != "ERROR" or facts is None:
+        return severity
+    return _SEVERITIES.get(facts.metadata.get("alert_severity_override", "").strip().upper(), severity)
+
+
+def _channels(facts: AssetFacts | None) -> tuple[str, ...]:
+    """By metadata `alert_channels`: a JSON list, or names with commas between."""
+    text = facts.metadata.get("alert_channels", "").strip() if facts else ""
+    if not text:
+        return ()
+    try:
+        return tuple(msgspec.json.decode(text, type=list[str]))
+    except msgspec.MsgspecError:
+        return tuple(name for part in text.strip("[]").split(",") if (name := part.strip(" \"'")))
+
+
+def _owners(facts: AssetFacts | None) -> tuple[str, ...]:
+    if facts is None:
+        return ()
+    return facts.owners or ((facts.group,) if facts.group else ())
+
+
+def _code_location(facts: AssetFacts | None, event: Event) -> str:
+    return (facts.code_location if facts else "") or (event.run.code_location if event.run else "")
+
+
+def _tags(event: Event) -> dict[str, str]:
+    return {"dagster/backfill": event.run.backfill} if event.run and event.run.backfill else {}
+
+
+def _filled(template: str, values: dict[str, str]) -> str:
+    """The URL; "" when there is no template, or nothing to put in its place (a run that has no id)."""
+    names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    return "" if not template or (names and not any(values[name] for name in names)) else template.format(**values)

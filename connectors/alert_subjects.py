@@ -1,0 +1,103 @@
+"""What fails now, so that a success is worth a word only where something was wrong.
+
+A subject is what can fail and be well again: an asset, a check of one, a step or a job. Of assets and checks, each
+partition by itself. A failure that does not say its partition is healed by any success of the subject, and a success
+that does not say its partition heals them all: never healing would be worse than healing early.
+
+One row a subject and partition, so that a thousand failing partitions cost one row each time, not a thousand.
+"""
+
+import msgspec
+
+from pipeline.components import State, Table
+from pipeline.signals import Alert
+
+
+class Failing(msgspec.Struct, frozen=True, gc=False):
+    """The problems of one subject and partition: their fingerprints and kinds."""
+
+    fingerprints: tuple[str, ...]
+    kind: str
+
+
+class Healed(msgspec.Struct, frozen=True, gc=False):
+    """One problem that is over in one partition (None: the failure did not say which)."""
+
+    fingerprint: str
+    kind: str
+    partition: str | None
+
+
+def subject(alert: Alert) -> str:
+    """What the finding is about."""
+    if alert.check:
+        return check_subject(alert.asset, alert.check)
+    if alert.asset:
+        return asset_subject(alert.asset)
+    return step_subject(alert.job, alert.step_key) if alert.step_key else job_subject(alert.job)
+
+
+def asset_subject(asset: str) -> str:
+    return f"asset:{asset}"
+
+
+def check_subject(asset: str, check: str) -> str:
+    return f"check:{asset}:{check}"
+
+
+def step_subject(job: str, step: str) -> str:
+    return f"step:{job}:{step}"
+
+
+def job_subject(job: str) -> str:
+    return f"job:{job}"
+
+
+class Subjects:
+    """The subjects that fail, in two tables: how many partitions of each, and the problems of each partition."""
+
+    def __init__(self, state: State, limit: int, whole_assets: bool) -> None:
+        self._counts: Table[str, int] = state.table("failing_subjects", str, int, version=1)
+        self._failing: Table[tuple[str, str], Failing] = state.table("failing", tuple[str, str], Failing, version=1)
+        self._limit, self._whole_assets = limit, whole_assets
+
+    def fail(self, alert: Alert) -> bool:
+        """Remember a failure. False when there is no room: its recovery will not be noticed."""
+        name = subject(alert)
+        key = (name, (alert.partition or "") if alert.asset else "")
+        known = self._failing.get(key)
+        if known is None:
+            if len(self._failing) >= self._limit:
+                return False
+            self._failing.put(key, Failing((alert.fingerprint,), alert.kind))
+            self._counts.put(name, (self._counts.get(name) or 0) + 1)
+        elif alert.fingerprint not in known.fingerprints:
+            self._failing.put(key, Failing((*known.fingerprints, alert.fingerprint), alert.kind))
+        return True
+
+    def heal(self, name: str, partition: str | None) -> list[Healed]:
+        """What a success of the subject puts an end to; forgotten with it."""
+        count = self._counts.get(name)
+        if count is None:
+            return []
+        keys = self._keys(name, partition, count)
+        healed = [
+            Healed(print_, problem.kind, key[1] or None)
+            for key in keys
+            if (problem := self._failing.get(key)) is not None
+            for print_ in problem.fingerprints
+        ]
+        for key in keys:
+            self._failing.delete(key)
+        if count > len(keys):
+            self._counts.put(name, count - len(keys))
+        else:
+            self._counts.delete(name)
+        return healed
+
+    def _keys(self, name: str, partition: str | None, count: int) -> list[tuple[str, str]]:
+        if partition is None or self._whole_assets:
+            if count == 1 and (name, "") in self._failing:
+                return [(name, "")]
+            return [key for key, _ in self._failing.items() if key[0] == name]
+        return [key for key in ((name, partition), (name, "")) if key in self._failing]

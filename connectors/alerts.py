@@ -1,0 +1,247 @@
+"""Outcomes → findings: what fails, and what is well again. When to tell whom is decided behind, by `dedup`.
+
+Rules (docs/alerts.md has them in full):
+- An asset that was not made is an `asset_failure`, a check that did not pass or raised a `check_failure`, a failed
+  step without an asset a `run_failure` with its step key. A run's own failure counts only if nothing in it failed.
+- Only the last attempt counts. A failed blocking check is told once, as the check.
+- What was stopped from outside waits for the run's end: of a cancelled run nothing is told.
+- A success is told only where something was wrong.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import msgspec
+
+from connectors.alert_edges import KnownEdges
+from connectors.alert_findings import Findings, LinkTemplates, checked_template
+from connectors.alert_subjects import (
+    Subjects,
+    asset_subject,
+    check_subject,
+    job_subject,
+    step_subject,
+)
+from pipeline.batch import Batch
+from pipeline.components import Connector, ConnectorSpec, Context, Table
+from pipeline.events import Event
+from pipeline.fingerprint import Fingerprinter, Mask, Override
+from pipeline.outcomes import (
+    AssetFailed,
+    AssetMaterialized,
+    CheckEvaluated,
+    CheckRaised,
+    RunEnded,
+    StepEnded,
+)
+from pipeline.signals import Alert, Edges, Signal
+
+Item = Alert | Edges
+
+
+class AlertsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Finds what fails and what is well again: assets, checks, steps and runs.
+
+    Stands at the end of an events pipeline behind `run_ledger` (and `enrichment`, for owners and overrides), and
+    begins an alerts pipeline. Severity is ERROR, WARNING for a check of severity WARN; an asset's metadata
+    `alert_severity_override` changes ERROR, `alert_channels` names channels.
+    """
+
+    deployment: str = ""
+    """Name of the deployment (`prod`): part of fingerprints, so that stages with the same assets are kept apart."""
+    resolve: Literal["partition", "asset"] = "partition"
+    """When a partitioned asset is well: `partition`: when each partition that failed has succeeded; `asset`: when
+    any has."""
+    run_url: str = ""
+    """Where a run can be seen: `https://dagster.example.com/runs/{run_id}`. All URLs know `{run_id}`, `{trace_id}`,
+    `{asset}`, `{job}`, `{step_key}`, `{partition}` and `{check}`."""
+    trace_url: str = ""
+    """Where its trace can be seen: `https://jaeger.example.com/trace/{trace_id}`."""
+    dashboard_url: str = ""
+    """Where its asset can be seen: `https://dagster.example.com/assets/{asset}`."""
+    masks: tuple[Mask, ...] = ()
+    """Further masks for error messages, applied before the built-in ones."""
+    masks_without: tuple[str, ...] = ()
+    """Names of built-in masks to leave out: url, email, uuid, time, ip, hex, quoted, path, duration, id, number."""
+    overrides: tuple[Override, ...] = ()
+    """Failures that share a fingerprint by rule; the first that matches holds."""
+    learn_edges: bool = True
+    """Tell `lineage_impact` the edges that the event log holds. Off: lineage comes from its other sources alone."""
+    max_open: int = 200_000
+    """Subjects and partitions that fail at the same time; the recovery of those beyond is not noticed."""
+    max_waiting: int = 10_000
+    """Runs with interrupted steps that wait for their end; those beyond are told at once."""
+    max_edges: int = 200_000
+    """Assets whose edges are remembered."""
+
+    def __post_init__(self) -> None:
+        for template in (self.run_url, self.trace_url, self.dashboard_url):
+            checked_template(template)
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Interrupted failures of one run, until its end says whether somebody cancelled it."""
+
+    findings: tuple[Alert, ...]
+
+
+class AlertsConnector:
+    """Whole-scoped: an asset that failed in one partition of the input may succeed in another."""
+
+    def __init__(self, config: AlertsConfig, context: Context) -> None:
+        fingerprinter = Fingerprinter(config.masks, config.masks_without, config.overrides, config.deployment)
+        links = LinkTemplates(config.run_url, config.trace_url, config.dashboard_url)
+        self._findings = Findings(fingerprinter, links)
+        self._subjects = Subjects(context.state, config.max_open, whole_assets=config.resolve == "asset")
+        self._waiting: Table[str, Waiting] = context.state.table("waiting", str, Waiting, version=1)
+        self._edges = KnownEdges(context.state, config.max_edges) if config.learn_edges else None
+        self._config, self._log = config, context.log
+        self._full_said = False
+        self._told_edges = False
+        # Looked up by type: most outcomes (planned, inner, skipped) are none of ours and cost one lookup.
+        self._handlers: dict[type, Callable[[Event, Any], Sequence[Item]]] = {
+            AssetMaterialized: self._materialized,
+            AssetFailed: self._asset_failed,
+            CheckEvaluated: self._check_evaluated,
+            CheckRaised: self._check_raised,
+            StepEnded: self._step_ended,
+            RunEnded: self._run_ended,
+        }
+
+    async def process(self, batch: Batch[Event], /) -> Sequence[Item]:
+        """Findings in the order of the events that led to them."""
+        handlers = self._handlers
+        given: list[Item] = []
+        for event in batch.items:
+            for outcome in event.outcomes:
+                handler = handlers.get(type(outcome))
+                if handler is not None:
+                    given += handler(event, outcome)
+        return given
+
+    async def flush(self, now_ns: int) -> Sequence[Item]:
+        """Once after a start, all edges known (docs/decisions/0010)."""
+        if self._told_edges:
+            return ()
+        self._told_edges = True
+        return self._edges.all(now_ns) if self._edges else ()
+
+    # --- one outcome each ---
+
+    def _materialized(self, event: Event, o: AssetMaterialized) -> Sequence[Item]:
+        given: list[Item] = []
+        if self._edges is not None and (edges := self._edges.learn(o, event.now_ns)) is not None:
+            given.append(edges)
+        given += self._well(event, asset_subject(o.asset), o.partition, o.at_ns, asset=o.asset, job=o.job, run=o.run)
+        return given
+
+    def _asset_failed(self, event: Event, o: AssetFailed) -> Sequence[Item]:
+        if o.failed_check:
+            return ()
+        return self._failed(self._findings.asset_failed(event, o), o.interrupted)
+
+    def _check_evaluated(self, event: Event, o: CheckEvaluated) -> Sequence[Item]:
+        if not o.passed:
+            return self._failed(self._findings.check_failed(event, o), interrupted=False)
+        name = check_subject(o.asset, o.check)
+        return self._well(event, name, o.partition, o.at_ns, asset=o.asset, check=o.check, job=o.job, run=o.run)
+
+    def _check_raised(self, event: Event, o: CheckRaised) -> Sequence[Item]:
+        return self._failed(self._findings.check_raised(event, o), o.interrupted)
+
+    def _step_ended(self, event: Event, o: StepEnded) -> Sequence[Item]:
+        if o.status == "success":
+            return self._well(event, step_subject(o.job, o.step), None, o.at_ns, job=o.job, step=o.step, run=o.run)
+        if o.status != "failure" or o.failed_check or o.assets or _told_elsewhere(event, o):
+            return ()
+        return self._failed(self._findings.step_failed(event, o), o.interrupted)
+
+    def _run_ended(self, event: Event, o: RunEnded) -> Sequence[Item]:
+        waiting = self._waiting.get(o.run)
+        if waiting is not None:
+            self._waiting.delete(o.run)
+        if o.status == "success":
+            return self._well(event, job_subject(o.job), None, o.at_ns, job=o.job, run=o.run)
+        if o.status == "canceled":
+            return ()
+        if waiting is not None:
+            return self._told([msgspec.structs.replace(f, now_ns=event.now_ns) for f in waiting.findings])
+        if o.status == "failure" and not o.raised:
+            return self._told([self._findings.run_failed(event, o)])
+        return ()
+
+    # --- what comes of it ---
+
+    def _failed(self, finding: Alert, interrupted: bool) -> Sequence[Item]:
+        if not interrupted or not finding.run_id:
+            return self._told([finding])
+        waiting = self._waiting.get(finding.run_id)
+        if waiting is None and len(self._waiting) >= self._config.max_waiting:
+            return self._told([finding])
+        before = waiting.findings if waiting else ()
+        self._waiting.put(finding.run_id, Waiting((*before, finding)))
+        return ()
+
+    def _told(self, findings: Sequence[Alert]) -> Sequence[Item]:
+        for finding in findings:
+            if not self._subjects.fail(finding) and not self._full_said:
+                self._full_said = True
+                self._log.warning(
+                    "Too many open problems, recoveries of further ones will not be noticed.",
+                    extra={"max_open": self._config.max_open},
+                )
+        return findings
+
+    def _well(
+        self,
+        event: Event,
+        name: str,
+        partition: str | None,
+        at_ns: int,
+        *,
+        asset: str = "",
+        check: str = "",
+        step: str = "",
+        job: str = "",
+        run: str = "",
+    ) -> Sequence[Item]:
+        return [
+            Alert(
+                kind=healed.kind,
+                state="recovered",
+                severity="INFO",
+                fingerprint=healed.fingerprint,
+                now_ns=event.now_ns,
+                first_ns=at_ns,
+                last_ns=at_ns,
+                asset=asset,
+                check=check,
+                step_key=step,
+                job=job,
+                run_id=run,
+                partition=healed.partition,
+            )
+            for healed in self._subjects.heal(name, partition)
+        ]
+
+
+def _told_elsewhere(event: Event, o: StepEnded) -> bool:
+    """The step was a check's, or made an asset: those are told by outcomes of their own."""
+    return any(isinstance(other, AssetFailed | CheckRaised) and other.step == o.step for other in event.outcomes)
+
+
+@asynccontextmanager
+async def build(config: AlertsConfig, context: Context) -> AsyncIterator[Connector[Event, Item]]:
+    yield AlertsConnector(config, context)
+
+
+SPEC = ConnectorSpec(
+    "alerts",
+    AlertsConfig,
+    build,
+    takes=Signal.EVENTS,
+    gives=Signal.ALERTS,
+    scope="whole",
+    needs=("run_ledger",),
+)

@@ -1,0 +1,350 @@
+"""What fails becomes a finding, what is well again ends it, and nothing else is said."""
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from connectors.alerts import SPEC, AlertsConfig, Item
+from pipeline.batch import WHOLE, Batch
+from pipeline.clock import HOUR, MINUTE
+from pipeline.components import Connector
+from pipeline.events import Event
+from pipeline.facts import ErrorInfo, RunFacts
+from pipeline.lineage import AssetFacts, Catalog
+from pipeline.outcomes import (
+    AssetFailed,
+    AssetMaterialized,
+    CheckEvaluated,
+    CheckRaised,
+    Outcome,
+    RunEnded,
+    RunStatus,
+    StepEnded,
+    StepStatus,
+)
+from pipeline.signals import Alert, Edges, Links
+from pipeline.testing.context import FakeContext, MemoryState
+
+pytestmark = pytest.mark.anyio
+
+ERROR = ErrorInfo("TimeoutError", "no answer after 30s", file="load.py", line=45, stack="Traceback …")
+START = 1_700_000_000_000_000_000
+
+
+def at(minutes: float) -> int:
+    return START + round(minutes * MINUTE)
+
+
+def event(minutes: float, *outcomes: Outcome, run: RunFacts | None = None, catalog: Catalog | None = None) -> Event:
+    return Event(
+        raw=b"", type="STEP_FAILURE", run_id="r1", at_ns=at(minutes), level=40, job="nightly", step_key="s",
+        message="", now_ns=at(minutes), outcomes=outcomes, run=run, catalog=catalog,
+    )  # fmt: skip
+
+
+def failed(
+    asset: str = "raw/orders",
+    partition: str | None = None,
+    error: ErrorInfo = ERROR,
+    interrupted: bool = False,
+    failed_check: bool = False,
+    run: str = "r1",
+) -> AssetFailed:
+    return AssetFailed(
+        run, "nightly", "s", 1, asset, partition, at(0), None, error, interrupted=interrupted, failed_check=failed_check
+    )
+
+
+def made(asset: str = "raw/orders", partition: str | None = None, tags: Sequence[str] = ()) -> AssetMaterialized:
+    return AssetMaterialized("r2", "nightly", "s", 1, asset, partition, at(5), None, True, {}, dict.fromkeys(tags, "1"))
+
+
+def step(
+    status: StepStatus = "failure", interrupted: bool = False, failed_check: bool = False, assets: Sequence[str] = ()
+) -> StepEnded:
+    return StepEnded(
+        "r1", "nightly", "s", 1, status, at(0), at(0), assets=tuple(assets), error=ERROR, interrupted=interrupted,
+        failed_check=failed_check,
+    )  # fmt: skip
+
+
+def run_ended(status: RunStatus = "failure", raised: bool = False, reason: str = "", run: str = "r1") -> RunEnded:
+    return RunEnded(run, "nightly", status, at(1), at(0), reason=reason, raised=raised)
+
+
+def check(
+    passed: bool, severity: str = "ERROR", partition: str | None = None, description: str | None = None
+) -> CheckEvaluated:
+    return CheckEvaluated(
+        "r1", "nightly", "s", "raw/orders", "unique", passed, severity, False, partition, at(0), description, {}
+    )  # fmt: skip
+
+
+class Alerts:
+    """The connector under test; every call is followed by a checkpoint, as a restart would find it."""
+
+    def __init__(self, config: AlertsConfig | None = None) -> None:
+        self.config, self.state = config or AlertsConfig(), MemoryState()
+        self.connector: Connector[Event, Item] | None = None
+
+    async def __call__(self, *events: Event) -> list[Item]:
+        if self.connector is None:
+            manager = SPEC.build(self.config, FakeContext(state=self.state))
+            self.connector = await manager.__aenter__()
+        given = list(await self.connector.process(Batch(events, WHOLE, events[-1].now_ns)))
+        self.state.checkpoint()
+        return given
+
+    async def alerts(self, *events: Event) -> list[Alert]:
+        return [item for item in await self(*events) if isinstance(item, Alert)]
+
+    def restart(self) -> None:
+        self.state, self.connector = self.state.restart(), None
+
+
+def told(alerts: Sequence[Alert]) -> list[tuple[str, str, str]]:
+    return [(a.state, a.kind, a.check or a.asset or a.step_key or a.job) for a in alerts]
+
+
+async def test_a_failed_asset_is_told_with_its_place_its_error_and_no_stack() -> None:
+    (alert,) = await Alerts().alerts(event(3, failed(partition="2024-01-15")))
+    assert alert == Alert(
+        kind="asset_failure",
+        state="failing",
+        severity="ERROR",
+        fingerprint=alert.fingerprint,
+        now_ns=at(3),
+        first_ns=at(0),
+        last_ns=at(0),
+        title="Asset Materialization Failed",
+        asset="raw/orders",
+        partition="2024-01-15",
+        run_id="r1",
+        job="nightly",
+        step_key="s",
+        error=msgspec.structs.replace(ERROR, stack=""),
+    )
+    assert alert.fingerprint.startswith("v1:")
+
+
+async def test_an_asset_is_well_once_it_is_made_and_then_nothing_more_is_said() -> None:
+    alerts = Alerts()
+    (finding,) = await alerts.alerts(event(0, failed()))
+    (over,) = await alerts.alerts(event(5, made()))
+    assert (over.state, over.kind, over.fingerprint, over.asset, over.now_ns) == (
+        "recovered", "asset_failure", finding.fingerprint, "raw/orders", at(5)
+    )  # fmt: skip
+    assert await alerts(event(6, made())) == []
+
+
+async def test_a_success_where_nothing_was_wrong_is_not_worth_a_word() -> None:
+    assert await Alerts()(event(0, made(), check(True), step("success"), run_ended("success"))) == []
+
+
+async def test_each_partition_that_failed_has_to_succeed() -> None:
+    alerts = Alerts()
+    await alerts(event(0, failed(partition="a")), event(1, failed(partition="b")), event(2, failed(partition="a")))
+    assert [a.partition for a in await alerts.alerts(event(3, made(partition="a")))] == ["a"]
+    assert await alerts(event(4, made(partition="a"), made(partition="c"))) == []
+    alerts.restart()
+    assert [a.partition for a in await alerts.alerts(event(5, made(partition="b")))] == ["b"]
+
+
+async def test_two_errors_of_one_partition_end_together() -> None:
+    alerts = Alerts()
+    other = ErrorInfo("KeyError", "JPY")
+    await alerts(event(0, failed()), event(1, failed(error=other)))
+    assert len({a.fingerprint for a in await alerts.alerts(event(2, made()))}) == 2
+
+
+async def test_a_success_without_a_partition_heals_all_and_a_failure_without_one_is_healed_by_any() -> None:
+    alerts = Alerts()
+    await alerts(event(0, failed(partition="a"), failed(partition="b"), failed("other", "a")))
+    assert [a.partition for a in await alerts.alerts(event(1, made()))] == ["a", "b"]
+    await alerts(event(2, failed()))
+    assert [a.partition for a in await alerts.alerts(event(3, made(partition="z")))] == [None]
+
+
+async def test_with_resolve_asset_any_success_heals_all_partitions() -> None:
+    alerts = Alerts(AlertsConfig(resolve="asset"))
+    await alerts(event(0, failed(partition="a"), failed(partition="b")))
+    assert [a.partition for a in await alerts.alerts(event(1, made(partition="z")))] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("severity", "expected"), [("WARN", "WARNING"), ("ERROR", "ERROR")])
+async def test_a_failed_check_is_told_by_its_severity_until_it_passes(severity: str, expected: str) -> None:
+    alerts = Alerts()
+    (alert,) = await alerts.alerts(event(0, check(False, severity, description="3 duplicates")))
+    assert (alert.kind, alert.severity, alert.check, alert.summary) == (
+        "check_failure", expected, "unique", "3 duplicates"
+    )  # fmt: skip
+    (again,) = await alerts.alerts(event(1, check(False, severity, description="no owner for 4 rows")))
+    assert again.fingerprint == alert.fingerprint
+    assert told(await alerts.alerts(event(2, made()))) == []
+    assert told(await alerts.alerts(event(3, check(True)))) == [("recovered", "check_failure", "unique")]
+
+
+async def test_a_failed_blocking_check_is_told_once_as_the_check() -> None:
+    alerts = await Alerts().alerts(
+        event(0, check(False)),
+        event(1, failed(failed_check=True), step(failed_check=True)),
+        event(2, run_ended(raised=True)),
+    )
+    assert told(alerts) == [("failing", "check_failure", "unique")]
+
+
+async def test_a_check_that_raised_is_told_with_its_error_and_not_as_a_step() -> None:
+    raised = CheckRaised("r1", "nightly", "s", 1, "raw/orders", "unique", at(0), ERROR)
+    alerts = Alerts()
+    (alert,) = await alerts.alerts(event(0, step(), raised), event(1, run_ended(raised=True)))
+    assert (alert.kind, alert.check, alert.severity, alert.error and alert.error.type) == (
+        "check_failure", "unique", "ERROR", "TimeoutError"
+    )  # fmt: skip
+    assert told(await alerts.alerts(event(2, check(True)))) == [("recovered", "check_failure", "unique")]
+
+
+async def test_a_step_without_an_asset_is_a_run_failure_with_its_step_until_that_step_succeeds() -> None:
+    alerts = Alerts()
+    found = await alerts.alerts(event(0, step()), event(1, run_ended(raised=True)))
+    assert [(a.kind, a.step_key, a.job, a.title) for a in found] == [("run_failure", "s", "nightly", "Step Failed")]
+    assert told(await alerts.alerts(event(2, step("success")))) == [("recovered", "run_failure", "s")]
+
+
+async def test_a_step_that_makes_assets_is_told_as_its_assets() -> None:
+    found = await Alerts().alerts(event(0, step(assets=["a", "b"]), failed("b")), event(1, run_ended(raised=True)))
+    assert told(found) == [("failing", "asset_failure", "b")]
+
+
+async def test_a_retry_is_no_failure() -> None:
+    assert await Alerts()(event(0, step("retry"))) == []
+
+
+async def test_a_run_that_failed_by_itself_is_told_until_the_job_succeeds() -> None:
+    alerts = Alerts()
+    found = await alerts.alerts(event(0, run_ended(reason="START_TIMEOUT")))
+    assert [(a.kind, a.job, a.title, a.summary) for a in found] == [
+        ("run_failure", "nightly", "Run Failed", "The run did not start in time")
+    ]
+    assert await alerts(event(1, run_ended("failure", raised=True))) == []
+    assert told(await alerts.alerts(event(2, run_ended("success")))) == [("recovered", "run_failure", "nightly")]
+
+
+@pytest.mark.parametrize("status", ["canceled", "success"])
+async def test_of_a_cancelled_run_nothing_is_told(status: RunStatus) -> None:
+    alerts = Alerts()
+    assert await alerts(event(0, failed(interrupted=True), step(interrupted=True))) == []
+    alerts.restart()
+    assert await alerts(event(1, run_ended(status))) == []
+    assert await alerts(event(2, run_ended("failure", raised=True))) == []
+
+
+@pytest.mark.parametrize("status", ["failure", "unfinished"])
+async def test_what_was_interrupted_is_told_once_the_run_has_failed(status: RunStatus) -> None:
+    alerts = Alerts()
+    await alerts(event(0, failed(interrupted=True)))
+    alerts.restart()
+    (alert,) = await alerts.alerts(event(60, run_ended(status)))
+    assert (alert.kind, alert.first_ns, alert.now_ns) == ("asset_failure", at(0), at(60))
+
+
+async def test_beyond_the_limit_an_interrupted_failure_is_told_at_once() -> None:
+    alerts = Alerts(AlertsConfig(max_waiting=1))
+    found = await alerts.alerts(event(0, failed(interrupted=True)), event(1, failed(interrupted=True, run="r9")))
+    assert [a.run_id for a in found] == ["r9"]
+
+
+CATALOG = Catalog(
+    {
+        "raw/orders": AssetFacts(
+            "raw/orders",
+            group="raw",
+            owners=("team:data",),
+            code_location="shop",
+            metadata={"alert_severity_override": "critical", "alert_channels": '["slack", "pagerduty"]'},
+        ),
+        "raw/other": AssetFacts("raw/other", group="raw", metadata={"alert_channels": "slack, email"}),
+        "raw/odd": AssetFacts("raw/odd", metadata={"alert_severity_override": "purple", "alert_channels": "[slack]"}),
+    }
+)
+
+
+async def test_metadata_of_the_asset_decides_severity_and_channels_and_owners_come_from_the_catalog() -> None:
+    found = await Alerts().alerts(
+        event(0, failed(), failed("raw/other"), failed("raw/odd"), failed("new"), check(False, "WARN"), catalog=CATALOG)
+    )
+    assert [(a.severity, a.channels, a.owners, a.group) for a in found] == [
+        ("CRITICAL", ("slack", "pagerduty"), ("team:data",), "raw"),
+        ("ERROR", ("slack", "email"), ("raw",), "raw"),
+        ("ERROR", ("slack",), (), ""),
+        ("ERROR", (), (), ""),
+        ("WARNING", ("slack", "pagerduty"), ("team:data",), "raw"),
+    ]
+    assert found[0].code_location == "shop"
+
+
+async def test_links_are_filled_and_quoted() -> None:
+    config = AlertsConfig(
+        run_url="https://d/runs/{run_id}", trace_url="https://j/trace/{trace_id}", dashboard_url="https://d/a/{asset}"
+    )
+    alerts = Alerts(config)
+    (alert,) = await alerts.alerts(event(0, failed("raw/a b?<>", run="6f1de2a6-8f5e-4d4e-9a51-0d2a3a1f5b77")))
+    assert alert.links == Links(
+        run="https://d/runs/6f1de2a6-8f5e-4d4e-9a51-0d2a3a1f5b77",
+        trace="https://j/trace/6f1de2a68f5e4d4e9a510d2a3a1f5b77",
+        dashboard="https://d/a/raw/a%20b%3F%3C%3E",
+    )
+    (run,) = await alerts.alerts(event(1, run_ended()))
+    assert run.links.dashboard == ""
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "https://x/{secret}", "https://x/{"])
+def test_a_broken_url_template_is_refused(url: str) -> None:
+    with pytest.raises(ValueError):
+        AlertsConfig(run_url=url)
+
+
+async def test_the_backfill_travels_along() -> None:
+    (alert,) = await Alerts().alerts(event(0, failed(), run=RunFacts(backfill="b1", code_location="shop")))
+    assert (alert.tags, alert.code_location) == ({"dagster/backfill": "b1"}, "shop")
+
+
+async def test_new_edges_are_told_once() -> None:
+    alerts = Alerts()
+    tags = ["dagster/input_data_version/raw/a", "dagster/input_event_pointer/raw/a", "dagster/code_version"]
+    assert await alerts(event(0, made("b", tags=tags))) == [Edges("b", ("raw/a",), at(0))]
+    assert await alerts(event(1, made("b", tags=tags))) == []
+    lineage = made("b")
+    lineage.metadata["dagster/column_lineage"] = {
+        "x": [{"asset_key": "raw/c", "column_name": "y"}, {"asset_key": "b", "column_name": "x"}, "odd"], "z": None
+    }  # fmt: skip
+    assert await alerts(event(2, lineage)) == [Edges("b", ("raw/a", "raw/c"), at(2))]
+
+
+async def test_after_a_start_all_edges_are_told_at_the_first_flush() -> None:
+    alerts = Alerts()
+    await alerts(event(0, made("b", tags=["dagster/input_data_version/a"])))
+    alerts.restart()
+    await alerts(event(1))
+    connector = alerts.connector
+    assert await connector.flush(at(2)) == [Edges("b", ("a",), at(2))]  # type: ignore[union-attr]  # Flushes
+    assert await connector.flush(at(3)) == ()  # type: ignore[union-attr]  # Flushes
+
+
+async def test_edges_can_be_left_alone() -> None:
+    alerts = Alerts(AlertsConfig(learn_edges=False))
+    assert await alerts(event(0, made("b", tags=["dagster/input_data_version/a"]))) == []
+
+
+async def test_beyond_the_limit_failures_are_still_told() -> None:
+    alerts = Alerts(AlertsConfig(max_open=1))
+    found = await alerts.alerts(event(0, failed("a"), failed("b"), failed("a")))
+    assert told(found) == [("failing", "asset_failure", "a"), ("failing", "asset_failure", "b"), *told(found)[:1]]
+    assert told(await alerts.alerts(event(1, made("a"), made("b")))) == [("recovered", "asset_failure", "a")]
+
+
+async def test_state_holds_no_row_once_all_is_well() -> None:
+    alerts = Alerts()
+    await alerts(event(0, failed(partition="a"), step(), run_ended()), event(HOUR / MINUTE, check(False)))
+    await alerts(event(1, made(partition="a"), step("success"), run_ended("success"), check(True)))
+    assert alerts.state.stored == {}
