@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DAGSTER_VENV := .venv-dagster
 
 .PHONY: demo test check bench lock clean
 
@@ -11,6 +12,16 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
+
+# The demo's Dagster lives apart: its pins are not ours. ONCE=1 plays one round and says whether all of it arrived.
+$(DAGSTER_VENV)/.ready: demo/requirements.lock packages/dagster-dagtel/pyproject.toml $(wildcard dagster_dagtel/*.py)
+	$(PYTHON) -m venv $(DAGSTER_VENV)
+	$(DAGSTER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r demo/requirements.lock
+	$(DAGSTER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps ./packages/dagster-dagtel
+	touch $@
+
+demo: $(VENV)/.ready $(DAGSTER_VENV)/.ready
+	@$(BIN)/python -m demo $(if $(ONCE),--once)
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest
@@ -25,4 +36,4 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-dagster out
+	rm -rf $(VENV) $(DAGSTER_VENV) out
