@@ -1,0 +1,211 @@
+"""The figures themselves: state tables of series, bounded in number, and which of them changed since the last flush.
+
+A series begins at 0, when its asset is first heard of or with its first count; `flush` gives the present figure of
+what changed, and all of them after a start. Retiring a series deletes it and gives a sample without a value once.
+Everything that can fail happens before this module is called: it only puts into tables, so that a call is never
+undone halfway (the sizes and sets kept beside the tables would not be).
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from zlib import crc32
+
+import msgspec
+
+from connectors.metric_tally import Key, Latest, Subject
+from pipeline.clock import SECOND
+from pipeline.components import State, Table
+from pipeline.names_metrics import METRICS, OVERFLOW
+from pipeline.signals import HistogramValue, Labels, Sample
+
+_FULL = 2**62  # microseconds: 146,000 years of work, and still an integer that state can hold
+
+
+class Count(msgspec.Struct, frozen=True, gc=False):
+    """A counter. `since_ns`: when it was first given out, 0 until then."""
+
+    value: float = 0.0
+    since_ns: int = 0
+
+
+class Gauge(msgspec.Struct, frozen=True, gc=False):
+    """A gauge and the event time of its value."""
+
+    value: float
+    at_ns: int
+
+
+class Buckets(msgspec.Struct, frozen=True, gc=False):
+    """A histogram: values in each bucket (the last is +Inf) and their sum. `shape` digests the bounds.
+
+    The sum is of whole microseconds, so that it does not depend on how the values came in batches.
+    """
+
+    counts: tuple[int, ...]
+    sum_us: int
+    shape: int
+    since_ns: int = 0
+
+
+class Series:
+    """All series of one connector. `overflowed` is called with a metric's name for each thing it had no room for."""
+
+    def __init__(
+        self,
+        state: State,
+        bounds: tuple[float, ...],
+        most: int,
+        extra: Labels,
+        overflowed: Callable[[str], None],
+    ) -> None:
+        self._counts: Table[Key, Count] = state.table("counters", tuple[str, ...], Count, version=1)
+        self._gauges: Table[Key, Gauge] = state.table("gauges", tuple[str, ...], Gauge, version=1)
+        self._buckets: Table[Key, Buckets] = state.table("histograms", tuple[str, ...], Buckets, version=1)
+        self._bounds, self._shape = bounds, crc32(repr(bounds).encode())
+        self._bounds_ns = tuple(round(bound * SECOND) for bound in bounds)
+        self._most, self._extra, self._overflowed = most, extra, overflowed
+        self._sizes = dict.fromkeys(METRICS, 0)
+        for key in self._keys():
+            self._sizes[key[0]] += OVERFLOW not in key
+        self._changed: dict[Key, None] = dict.fromkeys(self._keys())
+        self._retired: dict[Key, None] = {}
+
+    def _keys(self) -> Iterator[Key]:
+        for table in (self._counts, self._gauges, self._buckets):
+            yield from (key for key, _ in table.items() if key[0] in METRICS)
+
+    def __len__(self) -> int:
+        return sum(self._sizes.values())
+
+    # --- changing ---
+
+    def count(self, key: Key, by: float, known: bool) -> None:
+        """Add to a counter; 0 makes it begin. `known`: its subject has room of its own, else it overflows."""
+        old = self._counts.get(key)
+        if old is None:
+            key = self._room(key, known)
+            old = self._counts.get(key) or Count()
+        elif not by:
+            return
+        self._counts.put(key, Count(old.value + by, old.since_ns))
+        self._changed[key] = None
+
+    def observe(self, key: Key, times_ns: Iterable[int], known: bool) -> None:
+        """Add durations to a histogram. One whose bounds have changed begins anew."""
+        old = self._buckets.get(key)
+        if old is None:
+            key = self._room(key, known)
+            old = self._buckets.get(key)
+        if old is None or old.shape != self._shape:
+            old = Buckets((0,) * (len(self._bounds) + 1), 0, self._shape)
+        counts, total = list(old.counts), old.sum_us
+        for took_ns in times_ns:
+            counts[bisect_left(self._bounds_ns, took_ns)] += 1
+            total += took_ns // 1000
+        self._buckets.put(key, Buckets(tuple(counts), min(total, _FULL), self._shape, old.since_ns))
+        self._changed[key] = None
+
+    def gauge(self, key: Key, latest: Latest, known: bool) -> bool:
+        """Set a gauge unless it holds something later. False where there was no room for it."""
+        old = self._gauges.get(key)
+        if old is None:
+            if self._room(key, known) != key:
+                return False
+        elif latest.at_ns < old.at_ns:
+            return True
+        self._gauges.put(key, Gauge(latest.value, latest.at_ns))
+        self._changed[key] = None
+        return True
+
+    def vary(self, name: str, subject: Subject, latest: Latest, present: str | None, known: bool) -> str | None:
+        """Set a gauge of which a subject has one, whatever its last label; gives the label that is now in force."""
+        key = (name, *subject[1:], latest.variant or "")
+        if present is not None and present != latest.variant:
+            before = (name, *subject[1:], present)
+            old = self._gauges.get(before)
+            if old is not None and latest.at_ns < old.at_ns:
+                return present
+            self._drop(self._gauges, (before,))
+        return latest.variant if self.gauge(key, latest, known) else None
+
+    def retire(self, subjects: set[Subject]) -> None:
+        """Delete all series of these subjects; an asset takes its checks with it. One pass over all series."""
+        for table in (self._counts, self._gauges, self._buckets):
+            self._drop(table, [key for key, _ in table.items() if _belongs(key, subjects)])
+
+    def _drop(self, table: "Table[Key, Count] | Table[Key, Gauge] | Table[Key, Buckets]", keys: Sequence[Key]) -> None:
+        for key in keys:
+            if key in table:
+                table.delete(key)
+                self._sizes[key[0]] -= 1
+                self._changed.pop(key, None)
+                self._retired[key] = None
+
+    def _room(self, key: Key, known: bool) -> Key:
+        """The key of a series about to begin, or that of the overflow series."""
+        name = key[0]
+        if known and self._sizes[name] < self._most:
+            self._sizes[name] += 1
+            return key
+        self._overflowed(name)
+        return _overflow(key)
+
+    # --- giving out ---
+
+    def flush(self, now_ns: int) -> list[Sample]:
+        """The present figure of each series that changed since the last flush, retired ones first."""
+        samples = [self._sample(key, None, now_ns, 0) for key in self._retired]
+        for key in self._changed:
+            sample = self._figure(key, now_ns)
+            if sample is not None:
+                samples.append(sample)
+        self._retired.clear()
+        self._changed.clear()
+        return samples
+
+    def _figure(self, key: Key, now_ns: int) -> Sample | None:
+        kind = METRICS[key[0]].kind
+        if kind == "counter":
+            count = self._counts.get(key)
+            if count is None:
+                return None
+            if not count.since_ns:
+                count = Count(count.value, now_ns)
+                self._counts.put(key, count)
+            return self._sample(key, count.value, now_ns, count.since_ns)
+        if kind == "gauge":
+            gauge = self._gauges.get(key)
+            return None if gauge is None else self._sample(key, gauge.value, now_ns, 0)
+        buckets = self._buckets.get(key)
+        if buckets is None or buckets.shape != self._shape:
+            return None
+        if not buckets.since_ns:
+            buckets = msgspec.structs.replace(buckets, since_ns=now_ns)
+            self._buckets.put(key, buckets)
+        below = tuple(accumulate(buckets.counts))
+        return self._sample(
+            key, HistogramValue(self._bounds, below[:-1], below[-1], buckets.sum_us / 1e6), now_ns, buckets.since_ns
+        )
+
+    def _sample(self, key: Key, value: float | HistogramValue | None, now_ns: int, since_ns: int) -> Sample:
+        metric = METRICS[key[0]]
+        labels = (*zip(metric.labels, key[1:], strict=True), *self._extra)
+        return Sample(metric.name, metric.kind, tuple(sorted(labels)), value, now_ns, metric.help, since_ns)
+
+
+def _overflow(key: Key) -> Key:
+    metric = METRICS[key[0]]
+    values = (
+        value if label in metric.bounded else OVERFLOW for label, value in zip(metric.labels, key[1:], strict=True)
+    )
+    return (key[0], *values)
+
+
+def _belongs(key: Key, subjects: set[Subject]) -> bool:
+    metric = METRICS.get(key[0])
+    if metric is None or not metric.owner:
+        return False
+    if metric.owner == "job":
+        return ("job", key[1]) in subjects
+    return ("asset", key[1]) in subjects or (metric.owner == "check" and ("check", key[1], key[2]) in subjects)
