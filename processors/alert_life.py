@@ -1,0 +1,194 @@
+"""The life of one problem, from the first failure to its resolution. A pure state machine on domain time.
+
+    first failure ──► firing ──► repeats are counted ──► digest at each window's end, if there were any
+                                       │
+                                       └─ still failing after `escalate_after` ──► escalated ──► repeated, repeated …
+    whenever the last failing partition succeeds ──► resolved, and the next failure is another occurrence
+
+Times of windows and timers are domain times (`now_ns` of findings); the first and latest failure that people are told
+are the events' own. A failure at time t counts before a timer due at t, so a window is (t − window, t]. Windows follow
+one another while they hold failures: with a failure every five minutes digests come on the hour, and the escalation
+falls on the end of one, whose place it takes. A window without a failure closes, the next failure opens another.
+
+No list of times is kept: each count is over a span that starts where the last one ended, or at the first failure.
+"""
+
+from typing import Final
+
+import msgspec
+
+from pipeline.signals import Alert, AlertState, Severity
+
+SHOWN: Final = 20
+"""Partitions that a notification names."""
+
+_RAISED: Final[dict[Severity, Severity]] = {
+    "INFO": "WARNING",
+    "WARNING": "ERROR",
+    "ERROR": "CRITICAL",
+    "CRITICAL": "CRITICAL",
+}
+_RANK: Final[dict[Severity, int]] = {"INFO": 0, "WARNING": 1, "ERROR": 2, "CRITICAL": 3}
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """When to say what, in ns; 0 switches an escalation or the repeats off."""
+
+    window_ns: int
+    escalate_after_ns: int
+    escalate_after_count: int
+    repeat_every_ns: int
+    escalate_to: tuple[str, ...] = ()
+
+
+class Life(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One occurrence of a problem. `finding` is its latest failure, of the highest severity that it ever had."""
+
+    finding: Alert
+    occurrence: int
+    began_ns: int  # domain time of the first failure
+    latest_ns: int  # domain time of the latest
+    first_ns: int  # the events' own times
+    last_ns: int
+    total: int = 1
+    at_start: int = 1  # failures at `began_ns` itself
+    persists_ns: int = 0  # domain time of the first failure after `began_ns`; 0: there was none
+    window_ends_ns: int = 0  # 0: no window is open
+    since: int = 0  # failures that were counted since the last notification
+    escalated_ns: int = 0
+    told_ns: int = 0  # when it was escalated or repeated last
+    failing: int = 1  # partitions that fail now
+    partitions: tuple[str, ...] = ()  # the latest SHOWN of them
+
+
+# --- what happens ----------------------------------------------------------------------------------------------------
+
+
+def begin(finding: Alert, occurrence: int, policy: Policy) -> tuple[Life, Alert]:
+    """The first failure: told at once."""
+    life = Life(
+        finding=finding,
+        occurrence=occurrence,
+        began_ns=finding.now_ns,
+        latest_ns=finding.now_ns,
+        first_ns=finding.first_ns,
+        last_ns=finding.last_ns,
+        window_ends_ns=finding.now_ns + policy.window_ns,
+        partitions=(finding.partition,) if finding.partition else (),
+    )
+    return life, _told(life, "firing", finding.now_ns, 1, 0, "first", policy)
+
+
+def again(life: Life, finding: Alert, fresh: bool, policy: Policy) -> Life:
+    """Another failure: counted. `fresh`: of a partition that was not failing."""
+    now = max(finding.now_ns, life.latest_ns)  # sources of the whole do not run in step
+    opens = not life.escalated_ns and not life.window_ends_ns
+    return msgspec.structs.replace(
+        life,
+        finding=_latest(life.finding, finding),
+        latest_ns=now,
+        first_ns=min(life.first_ns, finding.first_ns),
+        last_ns=max(life.last_ns, finding.last_ns),
+        total=life.total + 1,
+        at_start=life.at_start + (now == life.began_ns),
+        persists_ns=life.persists_ns or (now if now > life.began_ns else 0),
+        window_ends_ns=now + policy.window_ns if opens else life.window_ends_ns,
+        since=life.since + 1,
+        failing=life.failing + fresh,
+        partitions=_with(life.partitions, finding.partition),
+    )
+
+
+def healed(life: Life, recovery: Alert, policy: Policy) -> tuple[Life | None, Alert | None]:
+    """A failing partition succeeded. Without a life left it is resolved, and that is told."""
+    if life.failing > 1:
+        left = tuple(name for name in life.partitions if name != recovery.partition)
+        return msgspec.structs.replace(life, failing=life.failing - 1, partitions=left), None
+    over = msgspec.structs.replace(life, failing=0, partitions=())
+    now = max(recovery.now_ns, life.latest_ns)
+    return None, _told(over, "resolved", now, life.total, 0, "recovered", policy)
+
+
+def due(life: Life, policy: Policy) -> int | None:
+    """When something is to be said next, unless it is resolved before."""
+    if life.escalated_ns:
+        return life.told_ns + policy.repeat_every_ns if policy.repeat_every_ns else None
+    times = [time for time in (_escalation(life, policy), life.window_ends_ns) if time]
+    return min(times, default=None)
+
+
+def on_due(life: Life, policy: Policy) -> tuple[Life, Alert | None]:
+    """The timer that `due` named has come. The life afterwards is due later than it was, or not at all."""
+    now = due(life, policy)
+    assert now is not None
+    if life.escalated_ns:
+        told = msgspec.structs.replace(life, told_ns=now, since=0)
+        span = policy.repeat_every_ns
+        return told, _told(told, "repeated", now, life.since, span, "not_resolved", policy)
+    if now == _escalation(life, policy):
+        return _escalated(life, now, policy)
+    if not life.since:
+        return msgspec.structs.replace(life, window_ends_ns=0), None
+    next_end = now + policy.window_ns if policy.window_ns else 0
+    told = msgspec.structs.replace(life, window_ends_ns=next_end, since=0)
+    return told, _told(told, "digest", now, life.since, policy.window_ns, "window_over", policy)
+
+
+# --- how it is decided -----------------------------------------------------------------------------------------------
+
+
+def _escalation(life: Life, policy: Policy) -> int:
+    """When it escalates, 0 if as it stands never. A failure that nothing followed does not persist."""
+    times = []
+    if policy.escalate_after_ns and life.persists_ns:
+        times.append(max(life.began_ns + policy.escalate_after_ns, life.persists_ns))
+    if policy.escalate_after_count and life.total >= policy.escalate_after_count:
+        times.append(life.latest_ns)
+    return min(times, default=0)
+
+
+def _escalated(life: Life, now: int, policy: Policy) -> tuple[Life, Alert]:
+    """Counts (now − escalate_after, now]: between the first failure and that span's start there was none."""
+    told = msgspec.structs.replace(life, escalated_ns=now, told_ns=now, window_ends_ns=0, since=0)
+    span = policy.escalate_after_ns
+    by_time = span and now - span >= life.began_ns
+    count = life.total - life.at_start if by_time else life.total
+    return told, _told(told, "escalated", now, count, span, "persists" if by_time else "count_reached", policy)
+
+
+def _told(life: Life, state: AlertState, now_ns: int, count: int, window_ns: int, reason: str, policy: Policy) -> Alert:
+    escalated = bool(life.escalated_ns)
+    return msgspec.structs.replace(
+        life.finding,
+        state=state,
+        severity=_RAISED[life.finding.severity] if escalated else life.finding.severity,
+        now_ns=now_ns,
+        first_ns=life.first_ns,
+        last_ns=life.last_ns,
+        count=count,
+        window_ns=window_ns,
+        key=f"{life.finding.fingerprint}#{life.occurrence}",
+        reason=reason,
+        partitions=life.partitions,
+        failing=life.failing,
+        escalate_to=policy.escalate_to if escalated else (),
+        repeat_ns=policy.repeat_every_ns if escalated and state != "resolved" else 0,
+    )
+
+
+def _latest(before: Alert, finding: Alert) -> Alert:
+    """The finding, not milder than before, and with the last known impact."""
+    milder = _RANK[finding.severity] < _RANK[before.severity]
+    if not milder and finding.impact is not None:
+        return finding
+    return msgspec.structs.replace(
+        finding,
+        severity=before.severity if milder else finding.severity,
+        impact=finding.impact or before.impact,
+    )
+
+
+def _with(partitions: tuple[str, ...], partition: str | None) -> tuple[str, ...]:
+    if not partition or partition in partitions:
+        return partitions
+    return (*partitions, partition)[-SHOWN:]
