@@ -88,11 +88,12 @@ class Reading:
     ) -> None:
         self._config, self._broker, self._intake, self._decode = config, broker, intake, decode
         self._figures, self._log = figures, log
-        self.members = Membership(intake, config.rebalance_timeout, self._tell, log)
+        self.members = Membership(intake, config.rebalance_timeout, self._tell_last, log)
         self._opened = -1
         self._in_hand: deque[tuple[Tp, Partition, Read[Event]]] = deque()
         self._goals: dict[Tp, int] = {}
         self._told: dict[Tp, int] = {}
+        self._last_put: dict[Tp, int] = {}
         self._counts: Mapping[str, int] = {}
         self._commit_at = anyio.current_time() + config.commit_interval
         self._full_since: float | None = None
@@ -190,6 +191,7 @@ class Reading:
             tp, partition, read = self._in_hand.popleft()
             if self.members.open.get(tp) is partition:  # else revoked since: dropped, the next owner reads it
                 await self._intake.put(read)
+                self._last_put[tp] = read.position.next
         return self._intake.has_room()
 
     async def _wait_for_room(self) -> None:
@@ -263,9 +265,18 @@ class Reading:
             self._broker.rejoin()
 
     async def _tell(self, partitions: Iterable[Tp]) -> None:
-        """A courtesy: what is committed here is committed to Kafka too. Failing is logged and forgotten."""
+        """A courtesy: what is committed here is committed to Kafka too."""
         committed = self._intake.committed()
-        offsets = {tp: p.next for tp in partitions if (p := committed.get(source_of(tp))) is not None}
+        await self._commit({tp: p.next for tp in partitions if (p := committed.get(source_of(tp))) is not None})
+
+    async def _tell_last(self, partitions: Iterable[Tp]) -> None:
+        """The same for partitions that were given up: all that was put is committed by then."""
+        await self._commit({tp: self._last_put[tp] for tp in partitions if tp in self._last_put})
+        for tp in partitions:
+            self._figures.lag(tp, 0)  # not ours any more: a lag that stays for ever would be a lie
+
+    async def _commit(self, offsets: Mapping[Tp, int]) -> None:
+        """Failing is logged and forgotten: nothing depends on it."""
         offsets = {tp: offset for tp, offset in offsets.items() if self._told.get(tp) != offset}
         if not offsets:
             return
