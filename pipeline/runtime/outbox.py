@@ -150,7 +150,13 @@ class Outbox:
         return gone
 
     def __len__(self) -> int:
+        """Payloads that are not acknowledged yet."""
         return len(self._open)
+
+    @property
+    def ready(self) -> bool:
+        """Something waits that nobody sends yet."""
+        return bool(self._ready)
 
     @property
     def full(self) -> bool:

@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 
 from pipeline.batch import WHOLE
 from pipeline.clock import Clock, SystemClock
-from pipeline.components import Limits, Payload
+from pipeline.components import ExporterSpec, Limits, Payload, ReceiverSpec
 from pipeline.errors import ConfigError, DagtelError, PermanentError, RetryableError, StateError
 from pipeline.http import Asgi
 from pipeline.runtime.context import ComponentContext, Gifts, ShardTables
@@ -198,7 +198,7 @@ class Service:
         waiting = await anyio.to_thread.run_sync(self._store.waiting)
         for id, node in self._plan.exporters.items():
             exporter = await self._component("exporters", node, receipts.get(id))
-            assert node.delivery is not None
+            assert node.delivery is not None and isinstance(node.spec, ExporterSpec)
             outbox = Outbox(id, node.spec, exporter, node.delivery, self._ids, self._dead, self._driver.urge)
             outbox.restore([row for row in waiting if row.exporter == id])
             self._outboxes[id] = outbox
@@ -287,6 +287,7 @@ class Service:
         name = f"receivers.{node.id}"
         context = ComponentContext(name, node.id, WHOLE, self._gifts, ShardTables(name, WHOLE, {}))
         intake = ReceiverIntake(node.id, self._driver, self._sides, self._door)
+        assert isinstance(node.spec, ReceiverSpec)
         failures = 0
         while True:
             self._statuses.set(name, Status.STARTING)

@@ -1,0 +1,110 @@
+"""The real engine and store without a loop: a test drives every step and may crash it between any two."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+from opentelemetry import trace
+
+from pipeline.clock import Clock
+from pipeline.components import ExporterSpec, Payload, Position, Read
+from pipeline.runtime.context import ComponentContext, Gifts, ShardTables
+from pipeline.runtime.dead_letters import DeadLetters
+from pipeline.runtime.engine import Engine
+from pipeline.runtime.host import Host
+from pipeline.runtime.ids import Ids
+from pipeline.runtime.lanes import Workshop
+from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.status import Statuses
+from pipeline.runtime.telemetry import Telemetry
+from pipeline.store.state import Ack, Commit, OutboxRow, StateStore
+from pipeline.testing.context import FakeHttp
+from pipeline.topology.plan import Plan
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """A payload on its way out: the exporter, the outbox id, the bytes."""
+
+    exporter: str
+    id: int
+    payload: Payload
+
+
+class Harness:
+    """One life of a process, from its start to its crash."""
+
+    def __init__(self, engine: Engine, store: StateStore, outboxes: dict[str, Outbox]) -> None:
+        self.engine, self.store, self.outboxes = engine, store, outboxes
+
+    async def assign(self, *sources: str) -> dict[str, Position | None]:
+        return await self.engine.assign(sources)
+
+    async def revoke(self, *sources: str) -> None:
+        await self.commit()
+        await self.engine.release(sources)
+
+    async def take(self, source: str, items: Sequence[object], next: int, behind: bool = True) -> None:
+        """One read of receiver `in`."""
+        await self.engine.take("in", Read(source, items, Position(next), behind=behind))
+
+    async def barrier(self) -> Commit:
+        """A checkpoint that is not written yet."""
+        commit = await self.engine.barrier()
+        sealed = [self.outboxes[row.exporter].seal(row) for row in commit.outbox]
+        return msgspec.structs.replace(commit, outbox=sealed)
+
+    async def commit(self) -> list[OutboxRow]:
+        """A checkpoint, written; its payloads may be sent. Gives them."""
+        commit = await self.barrier()
+        self.store.commit(commit)
+        for id, outbox in self.outboxes.items():
+            outbox.release([row for row in commit.outbox if row.exporter == id])
+        return list(commit.outbox)
+
+    async def send(self, exporter: str) -> Sent | None:
+        """Send the oldest waiting payload; it is not acknowledged yet. None when nothing waits."""
+        outbox = self.outboxes[exporter]
+        if not outbox.ready:
+            return None
+        entry = await outbox.next()
+        payload = entry.payload or self.store.payload(entry.id)
+        assert payload is not None
+        await outbox.exporter.send(payload)
+        return Sent(exporter, entry.id, payload)
+
+    def acknowledge(self, sent: Sent) -> None:
+        self.outboxes[sent.exporter].acked(sent.id)
+        self.engine.acknowledge(Ack(sent.id, sent.exporter))
+
+
+@asynccontextmanager
+async def harness(plan: Plan, path: Path, clock: Clock, once: bool = False) -> AsyncIterator[Harness]:
+    """A process on the store at `path`; leaving the block is its crash: nothing is committed that was not."""
+    store = StateStore(path)
+    telemetry = Telemetry("none")
+    gifts = Gifts(once, FakeHttp(), telemetry.meter, trace.get_tracer("test"), lambda address, page, app: None)
+    ids, statuses = Ids(store.generation), Statuses()
+    dead = DeadLetters(ids)
+    try:
+        async with anyio.create_task_group() as tasks:
+            outboxes: dict[str, Outbox] = {}
+            receipts, waiting = store.receipts(), store.waiting()
+            for id, node in plan.exporters.items():
+                owner = f"exporters.{id}"
+                context = ComponentContext(owner, id, "whole", gifts, ShardTables(owner, "whole", {}), receipts.get(id))
+                host: Host[Any] = await Host.open(tasks, node.spec.build(node.options, context))
+                assert node.delivery is not None and isinstance(node.spec, ExporterSpec)
+                outbox = Outbox(id, node.spec, host.component, node.delivery, ids, dead, lambda: None)
+                outbox.restore([row for row in waiting if row.exporter == id])
+                outboxes[id] = outbox
+            engine = Engine(
+                Workshop(plan, tasks, gifts, outboxes, dead, statuses, telemetry), store, clock, plan.service.clock
+            )
+            await engine.open()
+            yield Harness(engine, store, outboxes)
+            tasks.cancel_scope.cancel()
+    finally:
+        store.close()
