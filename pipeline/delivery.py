@@ -1,5 +1,6 @@
 """The options that the runtime adds to every exporter: the Collector's names, and what they mean here."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -23,12 +24,24 @@ class RetryOnFailure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_elapsed_time: Duration = Duration(0)
     """Give up after this long, then the payload goes to the dead letters. 0: never give up."""
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Path and message of each fault."""
+        if self.multiplier < 1:
+            yield "multiplier", "must be at least 1"
+        if not 0 <= self.randomization_factor <= 1:
+            yield "randomization_factor", "must be from 0 to 1"
+
 
 class QueueBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How items are gathered into payloads. Source: the Collector's `sending_queue.batch`."""
 
     max_size: int = 5000
     """Items in one payload at most."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Path and message of each fault."""
+        if self.max_size < 1:
+            yield "max_size", "must be at least 1"
 
 
 class SendingQueue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +56,13 @@ class SendingQueue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     on_full: Literal["block", "drop_oldest"] = "block"
     """`block`: stop taking input until there is room. `drop_oldest`: drop the oldest payloads, counted."""
     batch: QueueBatch = QueueBatch()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Path and message of each fault."""
+        if self.num_consumers < 1:
+            yield "num_consumers", "must be at least 1"
+        if self.queue_size < 1:
+            yield "queue_size", "must be at least 1"
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

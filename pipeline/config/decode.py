@@ -6,8 +6,7 @@ ones too: `sending_queue: {queue_size: 1GiB}` keeps the other defaults of that e
 """
 
 import math
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin
 
 import msgspec
@@ -15,11 +14,12 @@ import msgspec
 from pipeline.config.fields import MISSING, bare, entry, fields, is_struct, item, members, optional, words
 from pipeline.config.near import either, nearest, shortened
 from pipeline.config.near import hint as near
+from pipeline.config.outside import typed, unfolded
 from pipeline.config.redact import looks_secret, without_secrets
-from pipeline.config.source import at_line, joined
-from pipeline.errors import ConfigError, Problem
+from pipeline.config.source import joined
+from pipeline.errors import Problem
 from pipeline.options import Duration, Secret, Size
-from pipeline.yaml_tree import Scalar, Yaml, compose, scalar
+from pipeline.yaml_tree import Scalar, Yaml
 
 C = TypeVar("C", bound=msgspec.Struct)
 
@@ -38,12 +38,16 @@ _EXPECTED: Final[dict[object, str]] = {
 _YES_NO: Final = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
-def decode(node: Yaml, cls: type[C], path: str, problems: list[Problem], base: C | None = None) -> C | None:
+def decode(
+    node: Yaml, cls: type[C], path: str, problems: list[Problem], base: C | None = None, also: Sequence[str] = ()
+) -> C | None:
     """The block `node` as a `cls`, over the values of `base` (else the type's defaults).
+
+    `also` are keys of this block that somebody else decodes: near names for unknown keys.
 
     None when there are problems; they are appended to `problems`, each with its own path and line.
     """
-    value = _Decoder(problems).struct(node, cls, path, base)
+    value = _Decoder(problems).struct(node, cls, path, base, also)
     return None if value is _BAD else cast("C", value)
 
 
@@ -73,15 +77,18 @@ class _Decoder:
 
     # --- structs ---
 
-    def struct(self, node: Yaml, cls: type[msgspec.Struct], path: str, base: object) -> object:
-        node = _unfolded(node, "{")
+    def struct(
+        self, node: Yaml, cls: type[msgspec.Struct], path: str, base: object, also: Sequence[str] = ()
+    ) -> object:
+        node = unfolded(node, "{")
         if node.value is None:
             node = Yaml({}, node.file, node.line)
         if not isinstance(node.value, dict):
             self._fault(node, path, f"expected a map of options, got {_shown(node, path)}")
-            return base if self.lenient else _BAD
+            return base if self.lenient and base is not None else _BAD
         known = {field.name: field for field in fields(cls)}
-        unknown = [self._unknown(child, path, key, known) for key, child in node.value.items() if key not in known]
+        names = (*known, *also)
+        unknown = [self._unknown(child, path, key, names) for key, child in node.value.items() if key not in known]
         values: dict[str, object] = {}
         for name, field in known.items():
             default = field.default if base is None else getattr(base, field.attribute)
@@ -129,7 +136,7 @@ class _Decoder:
         return self._single(node, hint, kind, path)
 
     def _list(self, node: Yaml, of: object, path: str, hint: object) -> object:
-        node = _unfolded(node, "[")
+        node = unfolded(node, "[")
         if not isinstance(node.value, list):
             example = f"; write `[{node.value}]`" if isinstance(node.value, str) and not node.written else ""
             return self._fault(node, path, f"expected a list, got {_shown(node, path)}{example}")
@@ -138,7 +145,7 @@ class _Decoder:
         return self._checked(node, sound, hint, path) if self.lenient or len(sound) == len(items) else _BAD
 
     def _map(self, node: Yaml, of: object, path: str, hint: object) -> object:
-        node = _unfolded(node, "{")
+        node = unfolded(node, "{")
         if not isinstance(node.value, dict):
             return self._fault(node, path, f"expected a map, got {_shown(node, path)}")
         entries = {key: self.value(child, of, joined(path, key)) for key, child in node.value.items()}
@@ -154,7 +161,7 @@ class _Decoder:
 
     def _single(self, node: Yaml, hint: object, kind: object, path: str) -> object:
         try:
-            return msgspec.convert(_typed(node, hint), cast("Any", hint), dec_hook=_option_type)
+            return msgspec.convert(typed(node, hint), cast("Any", hint), dec_hook=_option_type)
         except msgspec.ValidationError as error:
             return self._fault(node, path, _refusal(node, kind, path, error))
 
@@ -164,40 +171,6 @@ def _below(node: Yaml, path: str) -> Yaml:
         if isinstance(node.value, dict) and key in node.value:
             node = node.value[key]
     return node
-
-
-def _unfolded(node: Yaml, bracket: Literal["[", "{"]) -> Yaml:
-    """A text that came out of `${…}` where a list or map stands: YAML in brackets, or items between commas or lines."""
-    text = node.value
-    if not node.written or not isinstance(text, str):
-        return node
-    if text.lstrip()[:1] == bracket:
-        try:
-            tree, twice = compose(text, node.file)
-            return node if twice else at_line(tree, node.line, node.file)
-        except ConfigError:
-            return node
-    if bracket == "{":
-        return Yaml({}, node.file, node.line) if not text.strip() else node
-    parts = (part.strip() for part in re.split(r"[,\n]", text))
-    return Yaml([Yaml(p, node.file, node.line, node.written) for p in parts if p], node.file, node.line)
-
-
-def _typed(node: Yaml, hint: object) -> object:
-    """The plain value. What came out of `${…}` is a text where the option takes one, else what YAML makes of it."""
-    if not node.written or not isinstance(node.value, str) or any(_takes_text(kind) for kind in optional(bare(hint))):
-        return node.plain()
-    try:
-        return scalar(node.value.strip())
-    except ValueError:
-        return node.value
-
-
-def _takes_text(kind: object) -> bool:
-    kind = bare(kind)
-    if get_origin(kind) is Literal:
-        return any(isinstance(value, str) for value in get_args(kind))
-    return isinstance(kind, type) and issubclass(kind, str)
 
 
 def _option_type(kind: type, value: object) -> object:
@@ -223,7 +196,7 @@ def _passed(kind: type, value: object) -> object:
 
 def _refusal(node: Yaml, kind: object, path: str, error: msgspec.ValidationError) -> str:
     """Why a single value is none of its type, and what to write."""
-    got = "something else" if kind is Secret else _shown(node, path)
+    got = _sort(node.value) if kind is Secret else _shown(node, path)
     if get_origin(kind) is Literal:
         close = (
             nearest(node.value, map(str, get_args(kind))) if isinstance(node.value, str) and not node.written else ()
@@ -252,12 +225,16 @@ def _lowered(error: msgspec.ValidationError) -> str:
 def _shown(node: Yaml, path: str) -> str:
     """A value for a message: never one that came from outside or looks like a secret."""
     value: Scalar | list[Yaml] | dict[str, Yaml] = node.value
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "a map"
     if node.written:
         return f"what `{shortened(node.written)}` gives"
+    if value is None or isinstance(value, list | dict) or looks_secret(path.rpartition(".")[2]):
+        return _sort(value)
+    return f"`{shortened(str(value).lower() if isinstance(value, bool) else without_secrets(str(value)))}`"
+
+
+def _sort(value: object) -> str:
+    """What a value is, without saying it."""
     if value is None:
         return "nothing"
-    if looks_secret(path.rpartition(".")[2]):
-        return "something else"
-    return f"`{shortened(str(value).lower() if isinstance(value, bool) else without_secrets(str(value)))}`"
+    sorts = {list: "a list", dict: "a map", str: "a text", bool: "`true` or `false`"}
+    return sorts.get(type(value), "a number")

@@ -12,7 +12,7 @@ def hint(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if close := nearest(name, names):
         return f"; did you mean {either(close)}?"
-    return f"; there is {either(names)}" if 0 < len(names) <= _FEW else ""
+    return f"; known: {', '.join(f'`{known_name}`' for known_name in names)}" if 0 < len(names) <= _FEW else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from pipeline.config.fields import bare, entry, fields, is_struct, item, optional
+from pipeline.config.outside import typed, unfolded
 from pipeline.facts import Json
 from pipeline.options import Secret
 from pipeline.yaml_tree import Yaml
@@ -48,10 +49,11 @@ class _Redaction:
 
     def value(self, node: Yaml, path: str, name: str, hint: object, known: bool, secret: bool = False) -> Json:
         """`known`: the block's type is known. `secret`: the name of a map above says so, and no type differs."""
-        kind, value = _only(hint), node.value
+        kind = _only(hint)
         if path in self.types:
             block = self.types[path]
             kind, known = block or object, block is not None
+        value = _read(node, kind).value
         secret = not is_struct(kind) and path not in self.types and (secret or looks_secret(name))
         if isinstance(value, dict):
             return {
@@ -64,7 +66,15 @@ class _Redaction:
             return value
         if secret or kind is Secret or (node.written and not known):
             return REDACTED
-        return re.sub(r"\$(?=[${])", "$$$$", without_secrets(value)) if isinstance(value, str) else value
+        plain = typed(node, kind) if known and kind is not object else value
+        return re.sub(r"\$(?=[${])", "$$$$", without_secrets(plain)) if isinstance(plain, str) else plain
+
+
+def _read(node: Yaml, kind: object) -> Yaml:
+    """The node as the decoder sees it: a list or a map, where a text from outside stands for one."""
+    if is_struct(kind) or entry(kind) is not None:
+        return unfolded(node, "{")
+    return unfolded(node, "[") if item(kind) is not None else node
 
 
 def _only(hint: object) -> object:
