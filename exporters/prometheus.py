@@ -1,0 +1,245 @@
+"""The `prometheus` exporter: figures to be scraped, as the last committed checkpoint holds them.
+
+Commit, then publish: `build` encodes the samples, the runtime commits the payload, and only then `send` puts them
+where a scrape can see them. A figure that was published and then lost by a crash would go back, which `increase()`
+takes for a reset. Later samples of a series win, so payloads are sent in order, by one sender.
+
+Holding (docs/metrics.md): a counter that begins while we run shows as 0 until one scrape has seen it. What the first
+publication after a start brings was published before and is never held: to show it as 0 would be a reset.
+"""
+
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from anyio import to_thread
+
+from exporters.prometheus_text import Figures, Kind, label_name, metric_name
+from pipeline.batch import Batch
+from pipeline.components import Context, ExporterSpec, Payload, Receipt
+from pipeline.delivery import Delivery, QueueBatch, SendingQueue
+from pipeline.errors import RetryableError
+from pipeline.http import AsgiMessage
+from pipeline.options import Duration
+from pipeline.signals import HistogramValue, Labels, Sample, Signal
+
+
+class PrometheusConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Publishes metric samples for Prometheus: `/metrics` of an address, a text file, or both.
+
+    What is published is what the last committed checkpoint holds.
+    """
+
+    address: str = "127.0.0.1:8889"
+    """Where `/metrics` is served; empty: nowhere."""
+    textfile: str = ""
+    """A file that holds the same figures, replaced as a whole (node exporter's textfile collector, `--once`)."""
+    hold: Duration = Duration("60s")
+    """A counter that begins shows as 0 until one scrape has seen it, so that `rate()` sees its first increments; no
+    longer than this. 0: never."""
+
+
+class Line(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One sample in a payload."""
+
+    name: str
+    kind: Kind
+    labels: Labels
+    value: float | HistogramValue | None
+    since_ns: int
+
+
+class Body(msgspec.Struct, frozen=True, array_like=True):
+    """A payload: samples at one time, and the help text of each metric once."""
+
+    at_ns: int
+    helps: dict[str, str]
+    lines: list[Line]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Body).decode
+_TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
+_OPENMETRICS: Final = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
+_ASIDE: Final = 1 << 16  # bytes from which on compressing is worth a thread
+
+
+class Prometheus:
+    """The exporter, and the ASGI application that serves its figures."""
+
+    def __init__(self, config: PrometheusConfig, context: Context) -> None:
+        self.figures = Figures()
+        self._log = context.log
+        self._textfile = Path(config.textfile) if config.textfile else None
+        self._hold_ns = 0 if context.once else config.hold.ns
+        self._fresh = context.receipt is None
+        self._first_ns: int | None = None  # time of the first payload that this process built
+        self._odd: set[str] = set()
+
+    # --- publishing ---
+
+    def build(self, batch: Batch[Sample], /) -> Sequence[Payload]:
+        """One payload for all samples, whose order it keeps."""
+        if not batch.items:
+            return ()
+        at_ns = max(sample.at_ns for sample in batch.items) or batch.now_ns
+        if self._first_ns is None:
+            self._first_ns = at_ns
+        body = Body(at_ns, {s.name: s.help for s in batch.items}, [_line(sample) for sample in batch.items])
+        return (Payload(_encode(body), len(batch.items)),)
+
+    async def send(self, payload: Payload, /) -> Receipt | None:
+        """Publish. Raises RetryableError when the text file cannot be written."""
+        body = _decode(payload.body)
+        for line in body.lines:
+            self._publish(line, body)
+        self.figures.release([f for f in self.figures.held() if (f.held_until or 0) <= body.at_ns])
+        # A payload left over from before a crash is a part of the figures; the whole of them follows at once.
+        if self._textfile is not None and self._first_ns is not None and body.at_ns >= self._first_ns:
+            await to_thread.run_sync(write_whole, self._textfile, self.figures.text(holding=False))
+        return b"published"
+
+    def _publish(self, line: Line, body: Body) -> None:
+        if line.value is None:
+            self.figures.drop(line.name, line.labels)
+            return
+        try:
+            new = self.figures.set(line.name, line.kind, body.helps.get(line.name, ""), line.labels, line.value)
+        except ValueError as error:
+            self._say_odd(line.name, str(error))
+            return
+        if new is not None and self._begins(line, body.at_ns):
+            self.figures.hold(new, body.at_ns + self._hold_ns)
+
+    def _begins(self, line: Line, at_ns: int) -> bool:
+        """Whether nobody can have seen this series, and somebody should see it at 0 first."""
+        if line.kind == "gauge" or not line.since_ns or self._first_ns is None or not _counted(line):
+            return False
+        ours = line.since_ns > self._first_ns or (self._fresh and line.since_ns == self._first_ns)
+        return ours and at_ns - line.since_ns < self._hold_ns
+
+    def _say_odd(self, name: str, reason: str) -> None:
+        if name not in self._odd:
+            self._odd.add(name)
+            self._log.error("A sample does not fit its metric and is left out.", extra={"metric": name, "why": reason})
+
+    # --- serving ---
+
+    async def serve(
+        self,
+        scope: AsgiMessage,
+        receive: Callable[[], Awaitable[AsgiMessage]],
+        send: Callable[[AsgiMessage], Awaitable[None]],
+    ) -> None:
+        """Bare ASGI: GET and HEAD give the figures in the format and encoding that the scraper asks for."""
+        if scope["type"] != "http":
+            return
+        if scope["method"] not in ("GET", "HEAD"):
+            await _answer(send, 405, [(b"allow", b"GET, HEAD")], b"")
+            return
+        asked = _headers(scope)
+        held = self.figures.held()
+        kind, body = self._rendered(asked.get("accept", ""))
+        headers = [(b"content-type", kind), (b"vary", b"accept, accept-encoding")]
+        if prefers(asked.get("accept-encoding", ""), "gzip", ()):
+            body = await to_thread.run_sync(_gzip, body) if len(body) >= _ASIDE else _gzip(body)
+            headers.append((b"content-encoding", b"gzip"))
+        headers.append((b"content-length", str(len(body)).encode()))
+        shown = scope["method"] == "GET"
+        await _answer(send, 200, headers, body if shown else b"")
+        if shown:
+            self.figures.release(held)
+
+    def _rendered(self, accept: str) -> tuple[bytes, bytes]:
+        if prefers(accept, "application/openmetrics-text", ("text/plain", "text/*", "*/*")):
+            return _OPENMETRICS, self.figures.openmetrics(holding=True).encode()
+        return _TEXT, self.figures.text(holding=True).encode()
+
+
+def prefers(header: str, wanted: str, others: Sequence[str]) -> bool:
+    """Whether an Accept header takes `wanted`, and no other more gladly. Source: RFC 9110 §12.4.2 (q values)."""
+    best = dict.fromkeys((wanted, *others), 0.0)
+    for part in header.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        if name in best:
+            best[name] = max(best[name], _quality(parameters))
+    return best[wanted] > 0 and all(best[wanted] >= best[other] for other in others)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file in one step; a reader sees the old text or the new. Raises RetryableError when it cannot."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise RetryableError(f"{path} cannot be written: {error}") from error
+
+
+def _quality(parameters: Sequence[str]) -> float:
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return float(parameter[2:])
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def _headers(scope: AsgiMessage) -> dict[str, str]:
+    pairs = scope.get("headers")
+    found: dict[str, str] = {}
+    if isinstance(pairs, list | tuple):
+        for name, value in pairs:
+            key = name.decode("latin-1").lower()
+            found[key] = f"{found[key]},{value.decode('latin-1')}" if key in found else value.decode("latin-1")
+    return found
+
+
+async def _answer(
+    send: Callable[[AsgiMessage], Awaitable[None]], status: int, headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _gzip(body: bytes) -> bytes:
+    return gzip.compress(body, 1, mtime=0)
+
+
+def _counted(line: Line) -> bool:
+    return line.value.count > 0 if isinstance(line.value, HistogramValue) else bool(line.value)
+
+
+def _line(sample: Sample) -> Line:
+    """The sample with names and values that Prometheus takes: one bad label would cost it the whole scrape."""
+    labels = sample.labels
+    if not all(name.isidentifier() and name.isascii() and value.isprintable() for name, value in labels):
+        labels = tuple(sorted((label_name(n), v.encode("utf-8", "replace").decode()) for n, v in labels))
+    return Line(metric_name(sample.name), sample.kind, labels, sample.value, sample.since_ns)
+
+
+@asynccontextmanager
+async def build(config: PrometheusConfig, context: Context) -> AsyncIterator[Prometheus]:
+    """Mount `/metrics`; the figures come with the first flush, which brings them all."""
+    exporter = Prometheus(config, context)
+    if config.textfile and not await to_thread.run_sync(Path(config.textfile).exists):
+        await to_thread.run_sync(write_whole, Path(config.textfile), "")
+    if config.address:
+        context.mount(config.address, "/metrics", exporter.serve)
+    yield exporter
+
+
+SPEC = ExporterSpec(
+    "prometheus",
+    PrometheusConfig,
+    build,
+    takes=frozenset({Signal.METRICS}),
+    serial=True,
+    # A flush stays one payload, so that no scrape sees half of it.
+    delivery=Delivery(sending_queue=SendingQueue(num_consumers=1, batch=QueueBatch(max_size=1_000_000))),
+)
