@@ -2,7 +2,7 @@
 
 A read goes over the shards that have a cursor and were written, oldest write first, then begins runs that were never
 read, in the order in which Dagster made them. Whether a file was written is told by its stamp; because stamps are
-coarse, a shard is asked again for `HOT_S` after its last change. All files are looked at only as often as that takes
+coarse, a shard is asked again for `HOT_NS` after it was written. All files are looked at only as often as that takes
 a tenth of the time: with 100,000 runs a look takes a third of a second.
 """
 
@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, cast
 import anyio.to_thread
 import msgspec
 
-from pipeline.clock import Clock
+from pipeline.clock import SECOND, Clock
 from pipeline.components import Position
 from pipeline.dagster_home import SqliteStorage
 from pipeline.dagster_sql import open_sqlite
@@ -26,9 +26,10 @@ from receivers.dagster_shards import RUNLESS, TOGETHER, Found, Stamp, last_id, r
 
 Log: TypeAlias = logging.LoggerAdapter[logging.Logger]
 
-HOT_S: Final = 2.0
+HOT_NS: Final = 2 * SECOND
 _LOOK_SHARE: Final = 10
 _PATIENCE_S: Final = 0.5  # a shard that never rests is read while it is written
+_UNREADABLE_S: Final = 2.0
 _KEPT: Final = (RUNLESS, TOGETHER)  # not of one run: always awake
 _RUNS_AT_ONCE: Final = 200
 
@@ -38,15 +39,19 @@ _LAST_RUN: Final = "SELECT coalesce(max(id), 0) FROM runs"
 
 
 class _Watch:
-    """What is known of a shard in memory only: how it looked when it was read to its end, and when it last changed."""
+    """What is known of a shard in memory only: its stamp when it was read to its end, and since when it cannot be."""
 
-    __slots__ = ("busy_since", "changed_at", "read", "seen")
+    __slots__ = ("read", "unread_since")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self) -> None:
         self.read: Stamp | None = None
-        self.seen: Stamp | None = None
-        self.changed_at = now
-        self.busy_since: float | None = None
+        self.unread_since: float | None = None
+
+    def unread_for(self, now: float) -> float:
+        """Seconds for which it could not be read."""
+        if self.unread_since is None:
+            self.unread_since = now
+        return now - self.unread_since
 
 
 class _Room:
@@ -96,10 +101,10 @@ class SqliteTail:
             self._look()
             self._next_look = now + _LOOK_SHARE * (self._clock.monotonic() - now)
         room = _Room(self._limits)
-        behind = self._take_all(room, self._written(now), now) or self._begin_runs(room, now)
+        behind = self._take_all(room, self._written(began_ns)) or self._begin_runs(room)
         self._cursors.read += len(room.taken)
         if looked:
-            for shard in self._cursors.settle(began_ns, self._finished(now)):
+            for shard in self._cursors.settle(began_ns, self._finished()):
                 self._watched.pop(shard, None)
         return Page(room.taken, behind, moved=bool(room.taken))
 
@@ -119,32 +124,26 @@ class SqliteTail:
             self._goal = self._last_run()
             self._left = set(cursors.shards)
 
-    def _written(self, now: float) -> Iterator[str]:
+    def _written(self, now_ns: int) -> Iterator[str]:
         """Shards with a cursor that may have something new, oldest write first."""
         waiting: list[tuple[int, str]] = []
         for shard in self._cursors.shards:
             stamp = stamp_of(self._file(shard))
             if stamp is None:
                 self._left.discard(shard)
-            elif self._changed(shard, stamp, now):
+            elif stamp != self._watch(shard).read or now_ns - stamp.written_ns < HOT_NS:
                 waiting.append((stamp.written_ns, shard))
         return (shard for _, shard in sorted(waiting))
 
-    def _changed(self, shard: str, stamp: Stamp, now: float) -> bool:
-        watch = self._watched.setdefault(shard, _Watch(now))
-        if watch.seen != stamp:
-            watch.seen, watch.changed_at = stamp, now
-        return watch.read != stamp or now - watch.changed_at < HOT_S
-
-    def _take_all(self, room: _Room, shards: Iterator[str], now: float) -> bool:
+    def _take_all(self, room: _Room, shards: Iterator[str]) -> bool:
         """Add the new rows of these shards; whether the page was full before all were read."""
-        return any(not self._take(room, shard, now) for shard in shards)
+        return any(not self._take(room, shard) for shard in shards)
 
-    def _take(self, room: _Room, shard: str, now: float) -> bool:
+    def _take(self, room: _Room, shard: str) -> bool:
         """Add the new rows of one shard; False if it may have more than there was room for."""
         if room.full():
             return False
-        watch, cursor = self._watched.setdefault(shard, _Watch(now)), self._cursors.shards[shard]
+        watch, cursor = self._watch(shard), self._cursors.shards[shard]
         stamp = stamp_of(self._file(shard))
         found = self._found(shard, cursor, watch, room)
         if found is None:
@@ -160,28 +159,22 @@ class SqliteTail:
 
     def _found(self, shard: str, cursor: Cursor, watch: _Watch, room: _Room) -> Found | None:
         """What is new in a shard; None if it cannot be read right now."""
-        now = self._clock.monotonic()
-        insist = watch.busy_since is not None and now - watch.busy_since >= _PATIENCE_S
+        now, now_ns, file = self._clock.monotonic(), self._clock.wall_ns(), self._file(shard)
+        insist = watch.unread_since is not None and watch.unread_for(now) >= _PATIENCE_S
         try:
-            found = read_shard(
-                self._file(shard), cursor.id, room.rows, room.bytes, self._clock.wall_ns(), insist=insist
-            )
-        except sqlite3.Error as error:
-            return self._unreadable(shard, watch, error)
-        if found is not None:
-            watch.busy_since = None
-        elif watch.busy_since is None:
-            watch.busy_since = now
+            found = read_shard(file, cursor.id, room.rows, room.bytes, now_ns, insist=insist)
+        except sqlite3.Error as error:  # it is being made, or locked; or it is no database
+            if watch.unread_for(now) < _UNREADABLE_S:
+                return None
+            self._log.warning("A run's events cannot be read.", extra={"file": str(file), "error": str(error)})
+            found = Found([], cursor.id)  # asked again once it changes
+        if found is None:
+            watch.unread_for(now)
+        else:
+            watch.unread_since = None
         return found
 
-    def _unreadable(self, shard: str, watch: _Watch, error: sqlite3.Error) -> Found | None:
-        """A database that is being made, or locked, is asked again; one that stays so waits for a change."""
-        if self._clock.monotonic() - watch.changed_at < HOT_S:
-            return None
-        self._log.warning("A run's events cannot be read.", extra={"file": str(self._file(shard)), "error": str(error)})
-        return Found([], self._cursors.shards[shard].id)
-
-    def _begin_runs(self, room: _Room, now: float) -> bool:
+    def _begin_runs(self, room: _Room) -> bool:
         """Read runs that were never read, in the order in which Dagster made them; whether there are more."""
         while True:
             runs = self._next_runs()
@@ -192,23 +185,26 @@ class SqliteTail:
                 self._cursors.begin(number, shard)
                 if self._goal is not None and number <= self._goal:
                     self._left.add(shard)
-                if not self._take(room, shard, now):
+                if not self._take(room, shard):
                     return True
             if len(runs) < _RUNS_AT_ONCE:
                 return False
 
-    def _finished(self, now: float) -> list[tuple[str, int]]:
+    def _finished(self) -> list[tuple[str, int]]:
         """Shards that are read to their end, and when they were written last."""
         finished: list[tuple[str, int]] = []
         for shard in self._cursors.shards:
             watch = self._watched.get(shard)
-            if shard not in _KEPT and watch and watch.read and now - watch.changed_at > HOT_S:
+            if shard not in _KEPT and watch and watch.read:
                 stamp = stamp_of(self._file(shard))
                 if stamp is None or stamp == watch.read:
                     finished.append((shard, stamp.written_ns if stamp else 0))
         return finished
 
     # --- files and rows ---
+
+    def _watch(self, shard: str) -> _Watch:
+        return self._watched.setdefault(shard, _Watch())
 
     def _file(self, shard: str) -> Path:
         return self._storage.events / f"{shard}.db"
