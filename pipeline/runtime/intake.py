@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import anyio.lowlevel
 import msgspec
 
 from pipeline.components import Position, Read
@@ -59,6 +60,7 @@ class ReceiverIntake:
             self._sources.difference_update(gone)
 
     async def put(self, read: Read[Any]) -> None:
+        await anyio.lowlevel.checkpoint()  # else a quick receiver would let nobody else run
         await self._driver.wait_for_room(self.has_room)
         telemetry = self._door.telemetry
         telemetry.accepted.add(len(read.items), self._labels)

@@ -43,7 +43,7 @@ class Outbox:
     ) -> None:
         self.id, self.spec, self.exporter, self.delivery = id, spec, exporter, delivery
         self.bytes = 0
-        """Bytes of all payloads that are not acknowledged yet, in memory and on disk."""
+        """Bytes of all payloads that are built and not acknowledged yet, in memory and on disk."""
         self.dropped = 0
         self._ids, self._dead, self._urge = ids, dead, urge
         self._gathered: dict[type, list[Any]] = {}
@@ -90,7 +90,9 @@ class Outbox:
                     self._build((item,), now_ns)
             return
         for payload in payloads:
-            self._built.append(OutboxRow(self._ids.next(), self.id, payload))
+            row = OutboxRow(self._ids.next(), self.id, payload)
+            self._built.append(row)
+            self._account(row.id, len(payload.body))
 
     # --- the committer's side ---
 
@@ -103,19 +105,23 @@ class Outbox:
     def restore(self, waiting: Sequence[Waiting]) -> None:
         """Payloads that an earlier process committed and did not see acknowledged: they go first."""
         for row in waiting:
+            self._account(row.id, row.size)
             self._add(Entry(row.id, row.size, None))
 
     def release(self, rows: Sequence[OutboxRow]) -> None:
         """These payloads are committed and may be sent."""
         memory = self.delivery.sending_queue.memory
         for row in rows:
-            keep = self._in_memory + len(row.payload.body) <= memory
-            self._add(Entry(row.id, len(row.payload.body), row.payload if keep else None))
+            size = len(row.payload.body)
+            self._account(row.id, size)  # sealing has made it smaller
+            self._add(Entry(row.id, size, row.payload if self._in_memory + size <= memory else None))
+
+    def _account(self, id: int, size: int) -> None:
+        self.bytes += size - self._open.get(id, 0)
+        self._open[id] = size
 
     def _add(self, entry: Entry) -> None:
         self._ready.append(entry)
-        self._open[entry.id] = entry.size
-        self.bytes += entry.size
         if entry.payload is not None:
             self._in_memory += entry.size
         self._wake.set()

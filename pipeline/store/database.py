@@ -19,12 +19,18 @@ def open_sqlite(path: Path) -> Engine:
     and nothing else. Raises StateError for a file that is no database or is damaged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size == 0 and not Path(f"{path}-wal").exists():
+        raise StateError(damaged(path, "it is empty"))
     engine = create_engine(f"sqlite:///{path}")
     event.listen(engine, "connect", _prepare)
-    with translating(path), engine.connect() as connection:
-        answer = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-        if answer != "ok":
-            raise StateError(damaged(path, str(answer)))
+    try:
+        with translating(path), engine.connect() as connection:
+            answer = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+            if answer != "ok":
+                raise StateError(damaged(path, str(answer)))
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 

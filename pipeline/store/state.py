@@ -99,10 +99,18 @@ class StateStore:
         """Open it, bring its schema up. Raises StateError: damaged, newer, or in use by another process."""
         self.path = path
         self._lock = _lock(path)
-        self._engine: Engine = open_sqlite(path)
-        with translating(path):
-            migrate(self._engine)
+        try:
+            self._engine: Engine = open_sqlite(path)
+        except BaseException:
+            self._lock.close()
+            raise
+        try:
+            with translating(path):
+                migrate(self._engine)
             self.generation = self._next_generation()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of file and lock; safe to call twice."""

@@ -1,0 +1,77 @@
+"""Domain time: the time that timers live in."""
+
+from pipeline.clock import DAY, HOUR, SECOND
+from pipeline.events import Event
+from pipeline.runtime.domain_time import DomainTime
+
+NOW = 1_700_000_000 * SECOND
+
+
+def event(record_ns: int, at_ns: int = 0) -> Event:
+    return Event(b"", "LOG", "r", at_ns or record_ns, 20, "j", "", "", record_ns=record_ns)
+
+
+def stamped(time: DomainTime, source: str, *events: Event) -> list[int]:
+    time.stamp(source, events, NOW)
+    return [e.now_ns for e in events]
+
+
+def test_a_source_that_is_behind_lives_in_the_time_of_its_records() -> None:
+    time = DomainTime("system")
+    time.add("a")
+    past = NOW - 7 * HOUR
+    assert stamped(time, "a", event(past), event(past + SECOND), event(past)) == [past, past + SECOND, past + SECOND]
+    time.read("a", True, NOW)
+    assert time.of("a", NOW) == past + SECOND
+    assert time.whole(NOW) == past + SECOND
+
+
+def test_once_caught_up_it_lives_in_the_walls() -> None:
+    time = DomainTime("system")
+    time.add("a")
+    stamped(time, "a", event(NOW - HOUR))
+    time.read("a", False, NOW)
+    assert time.of("a", NOW + SECOND) == NOW + SECOND
+    assert time.whole(NOW + SECOND) == NOW + SECOND
+
+
+def test_a_record_from_the_future_is_taken_as_now() -> None:
+    time = DomainTime("system")
+    time.add("a")
+    assert stamped(time, "a", event(NOW + HOUR)) == [NOW]
+
+
+def test_the_whole_takes_the_least_of_those_behind_and_never_goes_back() -> None:
+    time = DomainTime("system")
+    for source in "ab":
+        time.add(source)
+    assert time.whole(NOW) == 0
+    stamped(time, "a", event(NOW - HOUR))
+    stamped(time, "b", event(NOW - 2 * HOUR))
+    assert time.whole(NOW) == NOW - 2 * HOUR
+    assert time.limit("a") == NOW - 2 * HOUR
+    assert time.limit("b") == NOW - HOUR
+    time.read("b", False, NOW)
+    assert time.whole(NOW) == NOW - HOUR
+    assert time.limit("a") is None
+    time.add("c", NOW - 9 * HOUR)
+    assert time.whole(NOW) == NOW - HOUR
+    time.remove("c")
+    time.read("a", False, NOW)
+    assert time.whole(NOW) == NOW
+
+
+def test_with_the_clock_of_events_the_highest_event_time_holds() -> None:
+    time = DomainTime("events")
+    time.add("a")
+    assert stamped(time, "a", event(0, 100), event(0, 50), event(0, 200)) == [100, 100, 200]
+    time.read("a", False, NOW)
+    assert time.of("a", NOW) == 200
+    assert time.whole(NOW) == 200
+
+
+def test_event_times_more_than_a_day_ahead_are_ignored_and_counted() -> None:
+    time = DomainTime("events")
+    time.add("a")
+    assert stamped(time, "a", event(0, 100), event(0, NOW + 2 * DAY), event(0, NOW + DAY)) == [100, 100, NOW + DAY]
+    assert time.absurd == 1

@@ -1,0 +1,257 @@
+"""The whole service on fakes: what goes in comes out once, whatever fails on the way."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from pipeline.batch import Batch
+from pipeline.components import Payload, Rejected
+from pipeline.delivery import Delivery, RetryOnFailure, SendingQueue
+from pipeline.errors import PartialError, PermanentError, StateError
+from pipeline.events import Event
+from pipeline.options import Duration, Size
+from pipeline.runtime.service import run_service
+from pipeline.store.state import StateStore
+from pipeline.testing.fakes import (
+    CollectingExporter,
+    EachItem,
+    FlakyExporter,
+    MemoryReceiver,
+    StuckExporter,
+    a_plan,
+    events,
+)
+from pipeline.topology.plan import Plan
+
+pytestmark = pytest.mark.anyio
+QUICK = Delivery(retry_on_failure=RetryOnFailure(initial_interval=Duration("1ms"), max_interval=Duration("2ms")))
+
+
+@asynccontextmanager
+async def no_web(mounts: Mapping[str, Any]) -> AsyncIterator[None]:
+    yield
+
+
+async def run(plan: Plan) -> int:
+    with anyio.fail_after(20):
+        return await run_service(plan, True, no_web)
+
+
+def letters(path: Path) -> list[tuple[str, str, str]]:
+    store = StateStore(path)
+    found = [(d.component, d.reason, d.origin) for d in store.dead_letters()]
+    store.close()
+    return found
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+async def test_every_event_comes_out_once_and_a_second_run_has_nothing_to_do(state: Path) -> None:
+    out = CollectingExporter()
+    plan = a_plan(MemoryReceiver(events(*"abcdefg")), [], {"out": out}, state)
+    assert await run(plan) == 0
+    assert out.messages == list("abcdefg")
+    assert await run(plan) == 0
+    assert out.messages == list("abcdefg")
+
+
+async def test_an_exporter_that_is_away_for_a_while_gets_everything_and_delays_nobody(state: Path) -> None:
+    flaky, other = FlakyExporter(fails=5), CollectingExporter()
+    plan = a_plan(
+        MemoryReceiver(events(*"abcd")), [], {"flaky": flaky, "other": other}, state, delivery={"flaky": QUICK}
+    )
+    assert await run(plan) == 0
+    assert sorted(flaky.messages) == list("abcd")
+    assert other.messages == list("abcd")
+
+
+async def test_what_does_not_get_out_in_time_stays_and_goes_first_at_the_next_start_byte_for_byte(state: Path) -> None:
+    stuck = StuckExporter()
+    first = a_plan(MemoryReceiver(events("a", "b")), [], {"out": stuck}, state, shutdown_timeout="300ms")
+    assert await run(first) == 1
+    store = StateStore(state)
+    kept = [payload.body for row in store.waiting() if (payload := store.payload(row.id))]
+    store.close()
+    out = CollectingExporter()
+    assert await run(a_plan(MemoryReceiver(events("a", "b", "c")), [], {"out": out}, state)) == 0
+    assert [payload.body for payload in out.payloads][: len(kept)] == kept
+    assert out.messages == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermanentError("400: too old"), "refused: 400: too old"),
+        (PartialError("1 of 2 refused", {0: "bad"}), "partly refused: 1 of 2 refused"),
+        (KeyError("bug"), "KeyError: 'bug'"),
+    ],
+)
+async def test_a_payload_refused_for_ever_is_a_dead_letter_with_the_answer(
+    state: Path, error: Exception, reason: str
+) -> None:
+    out = FlakyExporter(fails=1, error=lambda: error)
+    assert await run(a_plan(MemoryReceiver(events("a", "b")), [], {"out": out}, state)) == 0
+    assert letters(state) == [("exporters.out", reason, "out")]
+
+
+async def test_retries_end_where_the_configuration_says_so(state: Path) -> None:
+    off = Delivery(retry_on_failure=RetryOnFailure(enabled=False))
+    out = FlakyExporter(fails=1)
+    assert await run(a_plan(MemoryReceiver(events("a")), [], {"out": out}, state, delivery={"out": off})) == 0
+    assert letters(state) == [("exporters.out", "given up: away", "out")]
+
+
+async def test_an_attempt_takes_no_longer_than_its_timeout(state: Path) -> None:
+    class SlowOnce(CollectingExporter):
+        slow = True
+
+        async def send(self, payload: Payload) -> bytes | None:
+            if self.slow:
+                self.slow = False
+                await anyio.sleep_forever()
+            return await super().send(payload)
+
+    out = SlowOnce()
+    quick = msgspec.structs.replace(QUICK, timeout=Duration("50ms"))
+    assert await run(a_plan(MemoryReceiver(events("a")), [], {"out": out}, state, delivery={"out": quick})) == 0
+    assert out.messages == ["a"]
+
+
+async def test_an_item_on_which_a_processor_raises_is_a_dead_letter_and_the_others_go_on(state: Path) -> None:
+    def picky(event: Event) -> Event:
+        if event.message in "ce":
+            raise ValueError(f"not {event.message}")
+        return event
+
+    out = CollectingExporter()
+    plan = a_plan(MemoryReceiver(events(*"abcdef"), size=6), [EachItem(picky)], {"out": out}, state)
+    assert await run(plan) == 0
+    assert out.messages == list("abdf")
+    assert letters(state) == [
+        ("processors.p0", "ValueError: not c", "memory@2"),
+        ("processors.p0", "ValueError: not e", "memory@4"),
+    ]
+
+
+async def test_rejected_input_is_a_dead_letter_and_is_exported_where_configured(state: Path) -> None:
+    out, dead = CollectingExporter(), CollectingExporter()
+    bad = Rejected(b"{", "not JSON: it ends too early", "memory@9")
+    receiver = MemoryReceiver(events("a"), rejected=[bad])
+    assert await run(a_plan(receiver, [], {"out": out, "dead": dead}, state, dead_letters=("dead",))) == 0
+    assert letters(state) == [("receivers.in", "not JSON: it ends too early", "memory@9")]
+    assert dead.messages == ["not JSON: it ends too early"]
+
+
+async def test_an_exporter_that_cannot_build_an_item_loses_only_that_item(state: Path) -> None:
+    class Picky(CollectingExporter):
+        def build(self, batch: Batch[Any]) -> Any:
+            if any(item.message == "b" for item in batch.items):
+                raise ValueError("no b")
+            return super().build(batch)
+
+    out = Picky()
+    assert await run(a_plan(MemoryReceiver(events(*"abc"), size=3), [], {"out": out}, state)) == 0
+    assert out.messages == ["a", "c"]
+    assert letters(state) == [("out", "ValueError: no b", "memory@1")]
+
+
+async def test_a_filtered_batch_moves_the_position_all_the_same(state: Path) -> None:
+    out = CollectingExporter()
+    plan = a_plan(MemoryReceiver(events(*"abc")), [EachItem(lambda e: None)], {"out": out}, state)
+    assert await run(plan) == 0
+    assert out.messages == []
+    store = StateStore(state)
+    assert store.positions(["memory"])["memory"].next == 3
+    store.close()
+
+
+async def test_intake_stops_while_a_blocking_outbox_is_full_and_the_sum_is_exact(state: Path) -> None:
+    stuck = StuckExporter()
+    small = Delivery(sending_queue=SendingQueue(queue_size=Size(40), num_consumers=1))
+    receiver = MemoryReceiver(events(*["message"] * 500), size=1)
+    plan = a_plan(
+        receiver,
+        [],
+        {"out": stuck},
+        state,
+        delivery={"out": small},
+        shutdown_timeout="300ms",
+        checkpoint_interval="1ms",
+    )
+
+    intake = msgspec.structs.replace(plan.service.intake, max_bytes=Size(100))
+    plan = msgspec.structs.replace(plan, service=msgspec.structs.replace(plan.service, intake=intake))
+
+    async def stop() -> None:
+        await anyio.sleep(1.0)
+        scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop)
+            await run_service(plan, False, no_web)
+    assert 0 < receiver.read < 200
+    store = StateStore(state)
+    waiting = sum(len(msgspec.json.decode(store.payload(row.id).body)) for row in store.waiting())  # type: ignore[union-attr]
+    assert store.positions(["memory"])["memory"].next == waiting
+    store.close()
+
+
+async def test_drop_oldest_keeps_the_newest_and_takes_everything_in(state: Path) -> None:
+    class Held(CollectingExporter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.go = anyio.Event()
+
+        async def send(self, payload: Payload) -> bytes | None:
+            await self.go.wait()
+            return await super().send(payload)
+
+    class Releasing(MemoryReceiver):
+        async def run(self, intake: Any) -> None:
+            await super().run(intake)
+            out.go.set()
+
+    out = Held()
+    queue = SendingQueue(queue_size=Size(30), num_consumers=1, on_full="drop_oldest")
+    receiver = Releasing(events(*[f"{i:03}" for i in range(50)]), size=1)
+    delivery = {"out": Delivery(timeout=Duration(0), sending_queue=queue)}
+    plan = a_plan(receiver, [], {"out": out}, state, delivery=delivery, checkpoint_interval="1ms")
+    assert await run(plan) == 0
+    assert out.messages[-1] == "049"
+    assert receiver.read == 50
+
+
+async def test_state_of_a_component_that_is_gone_stops_the_start_and_says_what_to_do(state: Path) -> None:
+    store = StateStore(state)
+    from pipeline.store.state import Commit, StateRow
+
+    epoch = store.take_shard("whole").epoch
+    store.commit(Commit(epochs={"whole": epoch}, rows=[StateRow("whole", "processors.old", "t", b"k", 1, b"v")]))
+    store.close()
+    plan = a_plan(MemoryReceiver(events("a")), [], {"out": CollectingExporter()}, state)
+    with pytest.raises(StateError, match=r"processors\.old.*service\.state\.moved.*forget"):
+        await run(plan)
+
+
+async def test_unsent_payloads_of_an_exporter_that_is_gone_stop_the_start(state: Path) -> None:
+    stuck = a_plan(MemoryReceiver(events("a")), [], {"slack": StuckExporter()}, state, shutdown_timeout="200ms")
+    assert await run(stuck) == 1
+    with pytest.raises(StateError, match=r"unsent payloads.*slack"):
+        await run(a_plan(MemoryReceiver(events("a")), [], {"out": CollectingExporter()}, state))
+
+
+async def test_a_receiver_that_fails_for_good_ends_the_service_with_1(state: Path) -> None:
+    class Broken:
+        async def run(self, intake: Any) -> None:
+            raise PermanentError("the topic was made anew; set on_recreated: accept")
+
+    assert await run(a_plan(Broken(), [], {"out": CollectingExporter()}, state)) == 1

@@ -1,0 +1,100 @@
+"""State tables: what changed, and how a call is undone."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import StateError
+from pipeline.runtime.tables import StateTable
+
+
+class Count(msgspec.Struct):
+    n: int
+
+
+def table(version: int = 1) -> StateTable[str, Count]:
+    return StateTable("processors.test", "counts", str, Count, version)
+
+
+def stored(of: StateTable[str, Count]) -> list[tuple[bytes, int, bytes]]:
+    return [(r.key, r.version, r.value) for r in of.take_dirty() if r.value is not None]
+
+
+OPS = st.lists(st.tuples(st.sampled_from(["put", "edit", "delete"]), st.sampled_from("abc"), st.integers(0, 9)))
+
+
+def apply(to: StateTable[str, Count], ops: list[tuple[str, str, int]]) -> None:
+    for op, key, n in ops:
+        if op == "put":
+            to.put(key, Count(n))
+        elif op == "delete":
+            to.delete(key)
+        elif value := to.edit(key):
+            value.n += n
+
+
+@given(OPS, OPS, OPS)
+def test_undo_takes_back_exactly_the_call_in_progress(before: list, undone: list, after: list) -> None:
+    touched, untouched = table(), table()
+    for each in (touched, untouched):
+        each.begin()
+        apply(each, before)
+        each.begin()
+    apply(touched, undone)
+    touched.undo()
+    for each in (touched, untouched):
+        each.begin()
+        apply(each, after)
+    assert dict(touched.items()) == dict(untouched.items())
+
+
+@given(st.lists(OPS, max_size=5))
+def test_the_dirty_rows_of_all_checkpoints_give_the_table_again(calls: list) -> None:
+    live, rows = table(), {}
+    for call in calls:
+        live.begin()
+        apply(live, call)
+        rows.update({row.key: row for row in live.take_dirty()})
+    again = table()
+    again.load([(r.key, r.version, r.value) for r in rows.values() if r.value is not None], {})
+    assert dict(again.items()) == dict(live.items())
+
+
+def test_only_what_was_touched_is_written() -> None:
+    live = table()
+    live.put("a", Count(1))
+    live.put("b", Count(2))
+    assert len(live.take_dirty()) == 2
+    assert live.take_dirty() == []
+    live.edit("a")
+    assert [msgspec.msgpack.decode(r.key) for r in live.take_dirty()] == ["a"]
+    assert live.get("b") == Count(2)
+    assert live.take_dirty() == []
+
+
+def test_old_values_are_lifted_step_by_step_and_written_anew() -> None:
+    old: StateTable[str, int] = StateTable("processors.test", "counts", str, int, 1)
+    old.put("a", 5)
+    new = table(version=3)
+    new.load(
+        [(r.key, r.version, r.value) for r in old.take_dirty() if r.value],
+        {1: lambda n: {"count": n}, 2: lambda v: {"n": v["count"]}},
+    )
+    assert new.get("a") == Count(5)
+    assert [r.version for r in new.take_dirty()] == [3]
+
+
+def test_newer_values_and_gaps_in_the_way_up_are_refused() -> None:
+    newer = table(version=9)
+    newer.put("a", Count(1))
+    rows = stored(newer)
+    with pytest.raises(StateError, match=r"version 9, this program knows 1.*forget"):
+        table().load(rows, {})
+    with pytest.raises(StateError, match="nothing lifts it from 9 to 10"):
+        table(version=10).load(rows, {})
+
+
+def test_a_damaged_value_is_named() -> None:
+    with pytest.raises(StateError, match=r"processors\.test, table counts: a stored value is damaged"):
+        table().load([(msgspec.msgpack.encode("a"), 1, b"\xc1")], {})
