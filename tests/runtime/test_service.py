@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.batch import Batch
 from pipeline.components import Payload, Rejected
-from pipeline.delivery import Delivery, RetryOnFailure, SendingQueue
+from pipeline.delivery import Delivery, QueueBatch, RetryOnFailure, SendingQueue
 from pipeline.errors import PartialError, PermanentError, StateError
 from pipeline.events import Event
 from pipeline.options import Duration, Size
@@ -175,7 +175,7 @@ async def test_a_filtered_batch_moves_the_position_all_the_same(state: Path) -> 
 
 async def test_intake_stops_while_a_blocking_outbox_is_full_and_the_sum_is_exact(state: Path) -> None:
     stuck = StuckExporter()
-    small = Delivery(sending_queue=SendingQueue(queue_size=Size(40), num_consumers=1))
+    small = Delivery(sending_queue=SendingQueue(queue_size=Size(40), num_consumers=1, batch=QueueBatch(max_size=1)))
     receiver = MemoryReceiver(events(*["message"] * 500), size=1)
     plan = a_plan(
         receiver,
@@ -198,10 +198,11 @@ async def test_intake_stops_while_a_blocking_outbox_is_full_and_the_sum_is_exact
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop)
             await run_service(plan, False, no_web)
-    assert 0 < receiver.read < 200
     store = StateStore(state)
     waiting = sum(len(msgspec.json.decode(store.payload(row.id).body)) for row in store.waiting())  # type: ignore[union-attr]
+    assert waiting == 4, "4 payloads of 11 bytes fill 40"
     assert store.positions(["memory"])["memory"].next == waiting
+    assert receiver.read <= waiting + 1, "one more may stand in the intake"
     store.close()
 
 
