@@ -105,7 +105,8 @@ class Metrics:
                     self._apply(tally)
                     self._retire(tally.gone)
                     tally = Tally(self._reading)
-        for level, records in Counter(map(log_level, events)).items():
+        # An event without bytes is one of ours (a run closed as unfinished) and no entry of Dagster's log.
+        for level, records in Counter([log_level(event) for event in events if event.raw]).items():
             tally.count(("dagster_log_records_total", level), records)
         self._apply(tally)
         return ()

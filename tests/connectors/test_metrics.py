@@ -1,8 +1,10 @@
 """What the metrics connector counts, when a series begins and ends, and that a crash changes no figure."""
 
+import json
 import math
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -37,6 +39,9 @@ from pipeline.outcomes import (
 )
 from pipeline.signals import HistogramValue, Sample
 from pipeline.testing.context import FakeContext, MemoryState
+from processors.run_ledger import SPEC as LEDGER
+from processors.run_ledger import RunLedgerConfig
+from receivers.dagster_wire import decode
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +49,9 @@ T0 = 1_700_000_000 * SECOND
 
 
 def event(*outcomes: Outcome, now: int = T0, level: int = 20, catalog: Catalog | None = None) -> Event:
-    return Event(b"", "LOG", "r1", now, level, "job", "step", "", now_ns=now, outcomes=tuple(outcomes), catalog=catalog)
+    return Event(
+        b"{}", "LOG", "r1", now, level, "job", "step", "", now_ns=now, outcomes=tuple(outcomes), catalog=catalog
+    )
 
 
 def made(
@@ -246,6 +253,14 @@ async def test_every_event_is_a_log_record_of_its_level() -> None:
     assert {labels[0]: v for (name, labels), v in bench.published.items() if name == "dagster_log_records_total"} == {
         "DEBUG": 2, "INFO": 2, "ERROR": 1,
     }  # fmt: skip
+
+
+async def test_an_event_that_we_made_is_no_log_record_and_its_outcomes_count() -> None:
+    own = event(ended("failure"))
+    own.raw = b""
+    bench = await figures(own)
+    assert "dagster_log_records_total" not in bench.names()
+    assert bench.value("dagster_runs_total", "daily", "failure") == 1
 
 
 async def test_named_numeric_metadata_is_given_also_of_observations() -> None:
@@ -468,6 +483,57 @@ async def test_changed_buckets_begin_the_histograms_anew_and_keep_the_counters()
     took = bench.value("asset_execution_seconds", "raw/orders", "success")
     assert took == HistogramValue((1.0, 3.0), (0, 1), 1, 2.0)
     assert bench.value("asset_executions_total", "raw/orders") == 2
+
+
+# --- recorded logs ---
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+def totals(bench: Bench, name: str, **labels: str) -> float:
+    """The sum of a metric's series that have these labels."""
+    wanted, found = METRICS[name].labels, 0.0
+    for (metric, values), value in bench.published.items():
+        if metric == name and labels.items() <= dict(zip(sorted(wanted), values, strict=True)).items():
+            assert isinstance(value, float)
+            found += value
+    return found
+
+
+@pytest.mark.parametrize("version", ["1.7", "1.10", "1.13"])
+@pytest.mark.parametrize("size", [1, 250, 10_000])
+async def test_the_figures_of_a_recorded_log_are_those_that_dagster_itself_gives(version: str, size: int) -> None:
+    truth = json.loads((DATA / f"truth-{version}.json").read_text())
+    lines = (DATA / f"dagster-{version}.jsonl").read_bytes().splitlines()
+    events = [decode(line, source="log", offset=n) for n, line in enumerate(lines, 1)]
+    now = 0
+    for one in events:
+        now = one.now_ns = max(now, one.at_ns)
+    bench = await Bench().open()
+    async with LEDGER.build(RunLedgerConfig(), FakeContext("run_ledger", "log")) as ledger:
+        for start in range(0, len(events), size):
+            batch = await ledger.process(Batch(events[start : start + size], "log", now))
+            await bench.feed(*batch.items)
+    await bench.flush()
+    for asset, of in truth["assets"].items():
+        assert totals(bench, "asset_executions_total", asset_name=asset) == of["executions"], asset
+        assert totals(bench, "asset_execution_failures_total", asset_name=asset) == of["failures"], asset
+        assert totals(bench, "asset_materializations_total", asset_name=asset) == of["materializations"], asset
+        if of["row_counts"]:
+            assert totals(bench, "asset_row_count", asset_name=asset) == of["last_row_count"], asset
+    for key, of in truth["checks"].items():
+        asset, check = key.rsplit(":", 1)
+        evaluated = partial(totals, bench, "asset_check_evaluations_total", asset_name=asset, check_name=check)
+        assert evaluated(status="passed") == of["passed"], key
+        assert evaluated(status="failed", severity="WARN") == of["failed_warn"], key
+        assert evaluated(status="failed", severity="ERROR") == of["failed_error"], key
+    for status, runs in truth["runs"]["by_status"].items():
+        assert totals(bench, "dagster_runs_total", status=status.lower()) == runs, status
+    for job, runs in truth["runs"]["by_job"].items():
+        assert totals(bench, "dagster_runs_total", job_name=job) == runs, job
+    retries = sum(of.get("STEP_UP_FOR_RETRY", 0) for of in truth["retries"].values())
+    assert totals(bench, "dagster_step_retries_total") == retries
+    assert totals(bench, "dagster_log_records_total") == truth["events"]
 
 
 # --- laws ---
