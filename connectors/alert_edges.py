@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pipeline.components import State, Table
-from pipeline.outcomes import AssetMaterialized
+from pipeline.outcomes import AssetMaterialized, AssetPlanned
 from pipeline.signals import Edges
 
 MAX_UPSTREAM: Final = 1000
@@ -27,15 +27,25 @@ class KnownEdges:
 
     def learn(self, o: AssetMaterialized, now_ns: int) -> Edges | None:
         """The asset's edges if this materialization told a new one."""
-        known = self._edges.get(o.asset) or ()
+        known = self._edges.get(o.asset)
+        if known is None and len(self._edges) >= self._limit:
+            return None
+        known = known or ()
         new = dict.fromkeys(parent for parent in _inputs(o) if parent not in known and parent != o.asset)
-        if not new or (not known and len(self._edges) >= self._limit):
+        if not new:
             return None
         upstream = tuple(sorted((*known, *new))[:MAX_UPSTREAM])
         if upstream == known:
             return None
         self._edges.put(o.asset, upstream)
         return Edges(o.asset, upstream, now_ns)
+
+    def exists(self, o: AssetPlanned, now_ns: int) -> Edges | None:
+        """An asset that was not heard of before: it may have children before it has edges."""
+        if o.asset in self._edges or len(self._edges) >= self._limit:
+            return None
+        self._edges.put(o.asset, ())
+        return Edges(o.asset, (), now_ns)
 
     def all(self, now_ns: int) -> list[Edges]:
         """Everything known, in the order of assets."""

@@ -35,23 +35,27 @@ class LinkTemplates(msgspec.Struct, frozen=True):
     dashboard: str = ""
 
 
-def checked_template(template: str) -> None:
-    """Raises ValueError when a URL template is none: another scheme, an unknown placeholder, a lonely brace."""
+def template_fault(template: str) -> str:
+    """What is wrong with a URL template: another scheme, an unknown placeholder, a lonely brace. "" if nothing."""
     if not template:
-        return
+        return ""
     if not template.startswith(("http://", "https://")):
-        raise ValueError(f"{template!r} is no URL: it begins with http:// or https://")
-    for _, name, _, _ in Formatter().parse(template):
-        if name is not None and name not in _PLACEHOLDERS:
-            known = ", ".join(sorted(_PLACEHOLDERS))
-            raise ValueError(f"{template!r} has an unknown placeholder {{{name}}}; there are {known}")
+        return f"{template!r} is no URL: it begins with http:// or https://"
+    try:
+        names = _names(template)
+    except ValueError as error:
+        return f"{template!r} is no template: {error}"
+    unknown = sorted(names - _PLACEHOLDERS)
+    known = ", ".join(sorted(_PLACEHOLDERS))
+    return f"{template!r} has an unknown placeholder {{{unknown[0]}}}; there are {known}" if unknown else ""
 
 
 class Findings:
     """Makes findings by one configuration."""
 
-    def __init__(self, fingerprinter: Fingerprinter, links: LinkTemplates) -> None:
+    def __init__(self, fingerprinter: Fingerprinter, links: LinkTemplates, prefixes: tuple[str, ...] = ()) -> None:
         self._fingerprinter, self._links = fingerprinter, links
+        self._prefixes = sorted(prefixes, key=len, reverse=True)
 
     def asset_failed(self, event: Event, o: AssetFailed) -> Alert:
         """`asset_failure`: the asset was not made."""
@@ -116,8 +120,18 @@ class Findings:
             channels=_channels(facts),
             code_location=_code_location(facts, event),
             links=self._linked(draft),
+            error=self._short(draft.error) if draft.error else None,
             tags=_tags(event),
         )
+
+    def _short(self, error: ErrorInfo) -> ErrorInfo:
+        """Without the stack: alerts are kept in state as long as they are open."""
+        file = error.file
+        for prefix in self._prefixes:
+            if file.startswith(prefix):
+                file = file[len(prefix) :].lstrip("/\\")
+                break
+        return msgspec.structs.replace(error, stack="", message=error.message[:MESSAGE_LENGTH], file=file)
 
     def _linked(self, draft: Alert) -> Links:
         if not (self._links.run or self._links.trace or self._links.dashboard):
@@ -152,13 +166,8 @@ def _draft(kind: str, title: str, event: Event, run: str, job: str, at_ns: int, 
         title=title,
         run_id=run,
         job=job,
-        error=_short(error) if error else None,
+        error=error,
     )
-
-
-def _short(error: ErrorInfo) -> ErrorInfo:
-    """Without the stack: alerts are kept in state as long as they are open."""
-    return msgspec.structs.replace(error, stack="", message=error.message[:MESSAGE_LENGTH])
 
 
 def _reason(o: RunEnded) -> str:
@@ -204,5 +213,9 @@ def _tags(event: Event) -> dict[str, str]:
 
 def _filled(template: str, values: dict[str, str]) -> str:
     """The URL; "" when there is no template, or nothing to put in its place (a run that has no id)."""
-    names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    names = _names(template)
     return "" if not template or (names and not any(values[name] for name in names)) else template.format(**values)
+
+
+def _names(template: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(template) if name is not None}

@@ -8,14 +8,14 @@ Rules (docs/alerts.md has them in full):
 - A success is told only where something was wrong.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import msgspec
 
 from connectors.alert_edges import KnownEdges
-from connectors.alert_findings import Findings, LinkTemplates, checked_template
+from connectors.alert_findings import Findings, LinkTemplates, template_fault
 from connectors.alert_subjects import (
     Subjects,
     asset_subject,
@@ -26,10 +26,11 @@ from connectors.alert_subjects import (
 from pipeline.batch import Batch
 from pipeline.components import Connector, ConnectorSpec, Context, Table
 from pipeline.events import Event
-from pipeline.fingerprint import Fingerprinter, Mask, Override
+from pipeline.fingerprint import MASKS, Fingerprinter, Mask, Override
 from pipeline.outcomes import (
     AssetFailed,
     AssetMaterialized,
+    AssetPlanned,
     CheckEvaluated,
     CheckRaised,
     RunEnded,
@@ -60,6 +61,8 @@ class AlertsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Where its trace can be seen: `https://jaeger.example.com/trace/{trace_id}`."""
     dashboard_url: str = ""
     """Where its asset can be seen: `https://dagster.example.com/assets/{asset}`."""
+    strip_prefixes: tuple[str, ...] = ()
+    """Folders to leave out of file paths in errors (`/opt/app/`): what is left is relative to the code location."""
     masks: tuple[Mask, ...] = ()
     """Further masks for error messages, applied before the built-in ones."""
     masks_without: tuple[str, ...] = ()
@@ -75,9 +78,17 @@ class AlertsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_edges: int = 200_000
     """Assets whose edges are remembered."""
 
-    def __post_init__(self) -> None:
-        for template in (self.run_url, self.trace_url, self.dashboard_url):
-            checked_template(template)
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Path and message of each fault."""
+        for name, template in (
+            ("run_url", self.run_url),
+            ("trace_url", self.trace_url),
+            ("dashboard_url", self.dashboard_url),
+        ):
+            if fault := template_fault(template):
+                yield name, fault
+        known = [mask.name for mask in MASKS]
+        yield from (("masks_without", f"there is no mask {name!r}") for name in self.masks_without if name not in known)
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -92,7 +103,7 @@ class AlertsConnector:
     def __init__(self, config: AlertsConfig, context: Context) -> None:
         fingerprinter = Fingerprinter(config.masks, config.masks_without, config.overrides, config.deployment)
         links = LinkTemplates(config.run_url, config.trace_url, config.dashboard_url)
-        self._findings = Findings(fingerprinter, links)
+        self._findings = Findings(fingerprinter, links, config.strip_prefixes)
         self._subjects = Subjects(context.state, config.max_open, whole_assets=config.resolve == "asset")
         self._waiting: Table[str, Waiting] = context.state.table("waiting", str, Waiting, version=1)
         self._edges = KnownEdges(context.state, config.max_edges) if config.learn_edges else None
@@ -101,6 +112,7 @@ class AlertsConnector:
         self._told_edges = False
         # Looked up by type: most outcomes (planned, inner, skipped) are none of ours and cost one lookup.
         self._handlers: dict[type, Callable[[Event, Any], Sequence[Item]]] = {
+            AssetPlanned: self._planned,
             AssetMaterialized: self._materialized,
             AssetFailed: self._asset_failed,
             CheckEvaluated: self._check_evaluated,
@@ -128,6 +140,10 @@ class AlertsConnector:
         return self._edges.all(now_ns) if self._edges else ()
 
     # --- one outcome each ---
+
+    def _planned(self, event: Event, o: AssetPlanned) -> Sequence[Item]:
+        edges = self._edges.exists(o, event.now_ns) if self._edges else None
+        return (edges,) if edges else ()
 
     def _materialized(self, event: Event, o: AssetMaterialized) -> Sequence[Item]:
         given: list[Item] = []

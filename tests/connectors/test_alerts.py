@@ -15,6 +15,7 @@ from pipeline.lineage import AssetFacts, Catalog
 from pipeline.outcomes import (
     AssetFailed,
     AssetMaterialized,
+    AssetPlanned,
     CheckEvaluated,
     CheckRaised,
     Outcome,
@@ -298,10 +299,21 @@ async def test_links_are_filled_and_quoted() -> None:
     assert run.links.dashboard == ""
 
 
-@pytest.mark.parametrize("url", ["javascript:alert(1)", "https://x/{secret}", "https://x/{"])
-def test_a_broken_url_template_is_refused(url: str) -> None:
-    with pytest.raises(ValueError):
-        AlertsConfig(run_url=url)
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "https://x/{secret}", "https://x/{", "https://x/{0.real}"])
+async def test_a_broken_url_template_is_named(url: str) -> None:
+    assert [path for path, _ in AlertsConfig(run_url=url).problems()] == ["run_url"]
+
+
+async def test_an_unknown_mask_is_named() -> None:
+    assert list(AlertsConfig(masks_without=("url", "nmbr")).problems()) == [
+        ("masks_without", "there is no mask 'nmbr'")
+    ]
+
+
+async def test_files_are_told_without_the_folders_that_are_to_be_left_out() -> None:
+    alerts = Alerts(AlertsConfig(strip_prefixes=("/opt", "/opt/app/")))
+    (alert,) = await alerts.alerts(event(0, failed(error=ErrorInfo("E", "m", file="/opt/app/shop/load.py"))))
+    assert alert.error == ErrorInfo("E", "m", file="shop/load.py")
 
 
 async def test_the_backfill_travels_along() -> None:
@@ -319,6 +331,13 @@ async def test_new_edges_are_told_once() -> None:
         "x": [{"asset_key": "raw/c", "column_name": "y"}, {"asset_key": "b", "column_name": "x"}, "odd"], "z": None
     }  # fmt: skip
     assert await alerts(event(2, lineage)) == [Edges("b", ("raw/a", "raw/c"), at(2))]
+
+
+async def test_a_planned_asset_is_heard_of_once() -> None:
+    planned = AssetPlanned("r1", "nightly", "s", "b", None, at(0))
+    alerts = Alerts()
+    assert await alerts(event(0, planned, planned)) == [Edges("b", (), at(0))]
+    assert await alerts(event(1, made("b", tags=["dagster/input_data_version/a"]))) == [Edges("b", ("a",), at(1))]
 
 
 async def test_after_a_start_all_edges_are_told_at_the_first_flush() -> None:

@@ -1,0 +1,249 @@
+"""An alert in words: what every channel says, each in its own dress. Pure.
+
+The parts are plain text without control characters and of bounded length, but not yet escaped for any channel: that
+is the renderer's duty. Words are the seed's: a problem has a title with a mark, a place, an error, an impact.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from pipeline.alert_json import LAST_NS
+from pipeline.clock import DAY, HOUR, MINUTE, SECOND
+from pipeline.facts import ErrorInfo
+from pipeline.signals import Alert, Links, Severity
+
+NAME: Final = 300
+"""Characters of a name (asset, partition, owner) that are shown."""
+ERROR: Final = 1000
+ERROR_LINES: Final = 5
+NAMED: Final = 5
+"""How many of a list (dashboards, owners, partitions) are named before the rest is counted."""
+
+RESOLVED_COLOUR: Final = "#2EB67D"
+COLOURS: Final[dict[Severity, str]] = {
+    "INFO": "#0099FF",
+    "WARNING": "#FF9900",
+    "ERROR": "#FF0000",
+    "CRITICAL": "#FF0000",
+}
+MARKS: Final[dict[Severity, str]] = {"INFO": "ℹ️", "WARNING": "⚠️", "ERROR": "🔴", "CRITICAL": "🔴"}
+
+# Control characters, and those that turn the direction of text: neither has a place in a message.
+_CONTROL: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+_SPACE: Final = re.compile(r"\s+")
+
+
+class ErrorText(msgspec.Struct, frozen=True):
+    """What went wrong. `label` is "Error", or "Error (consistent)" of a problem that persists."""
+
+    label: str
+    text: str
+    file: str = ""
+    line: int = 0
+
+
+class Action(msgspec.Struct, frozen=True):
+    """A button or link."""
+
+    label: str
+    url: str
+
+
+class Message(msgspec.Struct, frozen=True):
+    """The parts of a message, in the order in which they are read."""
+
+    mark: str
+    title: str
+    colour: str
+    fields: tuple[tuple[str, str], ...]
+    text: tuple[str, ...] = ()
+    error: ErrorText | None = None
+    impact: tuple[str, ...] = ()
+    closing: tuple[str, ...] = ()
+    actions: tuple[Action, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        """Mark and title."""
+        return f"{self.mark} {self.title}"
+
+
+def message(alert: Alert) -> Message | None:
+    """What to say; None for a finding that nobody is told (`recovered`)."""
+    if alert.state == "recovered":
+        return None
+    if alert.state == "resolved":
+        return _resolved(alert)
+    persists = alert.state in ("escalated", "repeated")
+    first = alert.state in ("firing", "failing")
+    return Message(
+        mark=MARKS[alert.severity],
+        title=_title(alert),
+        colour=COLOURS[alert.severity],
+        fields=_fields(alert) if first else (),
+        text=(_summary(alert) if first else _counted(alert)),
+        error=_error(alert.error, "Error (consistent)" if persists else "Error"),
+        impact=_impact(alert),
+        closing=_closing(alert),
+        actions=_actions(alert.links),
+    )
+
+
+def subject(alert: Alert) -> str:
+    """What the problem is of, in one name."""
+    if alert.check:
+        return _line(f"{alert.check} of {alert.asset}")
+    return _line(alert.asset or (f"{alert.step_key} of {alert.job}" if alert.step_key else alert.job) or alert.title)
+
+
+def one_line(text: str, limit: int = NAME) -> str:
+    """Text from outside as one harmless line of at most `limit` characters."""
+    return cut(_SPACE.sub(" ", _CONTROL.sub(" ", text)).strip(), limit)
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` characters, with an ellipsis where some are missing."""
+    return text if len(text) <= limit else text[: max(0, limit - 1)].rstrip() + "…"
+
+
+_line = one_line
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _title(alert: Alert) -> str:
+    if alert.state == "digest":
+        return f"Still Failing: {subject(alert)}"
+    if alert.state in ("escalated", "repeated"):
+        return f"Persistent Failure: {subject(alert)}"
+    return _line(alert.title) or f"Failure: {subject(alert)}"
+
+
+def _resolved(alert: Alert) -> Message:
+    span = f"{_moment(alert.first_ns)} to {_moment(alert.last_ns)}" if alert.count > 1 else _moment(alert.first_ns)
+    return Message(
+        mark="✅",
+        title=f"Resolved: {subject(alert)}",
+        colour=RESOLVED_COLOUR,
+        fields=(),
+        text=(f"It failed {_times(alert.count)} ({span}) and has been well since {_moment(alert.now_ns)}.",),
+        error=_error(alert.error, "Error"),
+        actions=_actions(alert.links),
+    )
+
+
+def _fields(alert: Alert) -> tuple[tuple[str, str], ...]:
+    named = [
+        ("Asset", alert.asset),
+        ("Check", alert.check),
+        ("Job", "" if alert.asset else alert.job),
+        ("Step", "" if alert.asset else alert.step_key),
+        ("Partition", alert.partition or ""),
+        ("Run ID", alert.run_id),
+        ("Owner", _list(alert.owners)),
+    ]
+    return tuple((name, shown) for name, value in named if (shown := _line(value)))
+
+
+def _summary(alert: Alert) -> tuple[str, ...]:
+    said = _line(alert.summary, ERROR)
+    return (said,) if said else ()
+
+
+def _counted(alert: Alert) -> tuple[str, ...]:
+    noun = "check" if alert.check else "asset" if alert.asset else "step" if alert.step_key else "job"
+    span = f" in the last {_duration(alert.window_ns, one='')}" if alert.window_ns else ""
+    said = (
+        f"This {noun} has failed {_times(alert.count)}{span}."
+        if alert.count
+        else f"This {noun} has not failed again{span}, but it has not succeeded either."
+    )
+    lines = [said, f"First failure: {_moment(alert.first_ns)}", f"Latest failure: {_moment(alert.last_ns)}"]
+    if alert.failing > 1:
+        names = _list(alert.partitions[::-1], alert.failing)
+        lines.append(f"{alert.failing} partitions fail: {names}")
+    return tuple(lines)
+
+
+def _error(error: ErrorInfo | None, label: str) -> ErrorText | None:
+    if error is None:
+        return None
+    lines = [line for raw in error.message[: 4 * ERROR].splitlines() if (line := _line(raw, ERROR))]
+    text = cut("\n".join(lines[:ERROR_LINES]), ERROR)
+    return ErrorText(label, text or _line(error.type), _line(error.file), error.line)
+
+
+def _impact(alert: Alert) -> tuple[str, ...]:
+    impact = alert.impact
+    if impact is None or not (impact.assets or impact.exposures):
+        return ()
+    lines = []
+    if impact.assets:
+        lines.append(f"{_plural(len(impact.assets), 'asset')} will be stale until resolved")
+    kinds = impact.exposure_kinds or ("dashboard",) * len(impact.exposures)
+    shown = list(zip(impact.exposures, kinds, strict=False))
+    lines += [f'{_kind(kind)} "{_line(name)}" affected' for name, kind in shown[:NAMED]]
+    if len(shown) > NAMED:
+        lines.append(f"{len(shown) - NAMED} more dashboards and reports affected")
+    if impact.owners:
+        lines.append(f"Owners: {_list(impact.owners)}")
+    return tuple(lines)
+
+
+def _closing(alert: Alert) -> tuple[str, ...]:
+    lines = []
+    if alert.escalate_to:
+        lines.append(f"Escalating to: {_list(alert.escalate_to)}")
+    if alert.repeat_ns:
+        lines.append(f"This alert will repeat every {_duration(alert.repeat_ns, one='')} until resolved.")
+    return tuple(lines)
+
+
+def _actions(links: Links) -> tuple[Action, ...]:
+    labelled = [
+        ("View Run", links.run),
+        ("View Trace", links.trace),
+        ("View Dashboard", links.dashboard),
+        ("Retry", links.retry),
+        ("Silence 1h", links.silence),
+    ]
+    return tuple(Action(label, url) for label, url in labelled if url)
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def _list(names: tuple[str, ...], total: int = 0) -> str:
+    shown, more = [_line(name) for name in names[:NAMED]], max(total, len(names)) - NAMED
+    return ", ".join(shown) + (f" and {more} more" if more > 0 and len(shown) == NAMED else "")
+
+
+def _kind(kind: str) -> str:
+    """`Dashboard`, `API`."""
+    name = _line(kind)
+    return name.upper() if len(name) <= 3 else name[:1].upper() + name[1:]
+
+
+def _times(count: int) -> str:
+    return f"{count:,} time" if count == 1 else f"{count:,} times"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _duration(ns: int, one: str = "1 ") -> str:
+    """`6 hours`; of a single unit `one` says the number ("in the last hour")."""
+    for size, noun in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (SECOND, "second")):
+        if ns >= size and ns % size == 0:
+            return f"{one}{noun}" if ns == size else f"{ns // size} {noun}s"
+    return f"{ns / SECOND:g} seconds"
+
+
+def _moment(ns: int) -> str:
+    return datetime.fromtimestamp(min(max(ns, 0), LAST_NS) // SECOND, UTC).strftime("%Y-%m-%d %H:%M UTC")
