@@ -1,0 +1,52 @@
+"""The level of an event's log record: what it means to a person, not what Dagster's logger said.
+
+Dagster gives nearly every event level 10, among them the ones that people look for, and 40 to a step that merely
+waited in vain for its upstream. Entries that user code wrote keep their level. Source: docs/semantics.md, "Logs".
+"""
+
+from typing import Final
+
+from pipeline.events import LOG, CheckResult, Event
+
+_MILESTONES: Final = frozenset(
+    {
+        "PIPELINE_ENQUEUED",
+        "PIPELINE_STARTING",
+        "PIPELINE_START",
+        "PIPELINE_SUCCESS",
+        "STEP_START",
+        "STEP_RESTARTED",
+        "STEP_SUCCESS",
+        "STEP_SKIPPED",
+        "ASSET_MATERIALIZATION",
+        "ASSET_OBSERVATION",
+        "ASSET_CHECK_EVALUATION",
+    }
+)
+_BY_TYPE: Final = {**dict.fromkeys(_MILESTONES, "INFO"), "STEP_UP_FOR_RETRY": "WARNING", "PIPELINE_CANCELED": "WARNING"}
+_NAMES: Final = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
+
+
+def log_level(event: Event) -> str:
+    """DEBUG, INFO, WARNING, ERROR or CRITICAL. O(1); called once an event."""
+    kind = event.type
+    if kind == LOG:
+        if event.level == 40 and waited_in_vain(event):
+            return "INFO"
+    elif kind in _BY_TYPE:
+        detail = event.detail
+        if isinstance(detail, CheckResult) and not detail.passed:
+            return "WARNING" if detail.severity == "WARN" else "ERROR"
+        return _BY_TYPE[kind]
+    return _NAMES.get(event.level) or _name(event.level)
+
+
+def waited_in_vain(event: Event) -> bool:
+    """Whether this is Dagster's notice of a step that did not run because its upstream failed: no fault of its own."""
+    text = event.message
+    return event.type == LOG and text.startswith("Dependencies for step ") and text.endswith(" Not executing.")
+
+
+def _name(level: int) -> str:
+    """The name of a level in between, as Python's logging would sort it: the next lower one that has a name."""
+    return _NAMES[max(10, min(50, level // 10 * 10))]
