@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, TypeGuard, Union, get_args, get_or
 
 import msgspec
 
+from pipeline.config.near import either
 from pipeline.options import Duration, Secret, Size
 
 MISSING: Final = msgspec.NODEFAULT
@@ -147,7 +148,7 @@ def words(hint: object) -> str:
     """A type in words: `duration`, `list of text`, `` `block` or `drop_oldest` ``."""
     hint = bare(hint)
     if get_origin(hint) is Literal:
-        return " or ".join(f"`{value}`" for value in get_args(hint))
+        return either(str(value) for value in get_args(hint))
     if len(members(hint)) > 1:
         return " or ".join(words(member) for member in members(hint) if member is not NoneType)
     if (of := item(hint)) is not None:

@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-
 from pipeline.config.fields import bare, entry, fields, is_struct, item, optional
 from pipeline.config.outside import typed, unfolded
 from pipeline.facts import Json
@@ -35,26 +33,30 @@ def looks_secret(name: str) -> bool:
     return bool(_SECRET_NAME.search(name)) and not _FILE_NAME.search(name)
 
 
-def redacted(node: Yaml, types: Mapping[str, type[msgspec.Struct] | None]) -> Json:
-    """The tree as plain data without its secrets. `types`: the options of the blocks by path (`exporters.loki`).
+Options = Mapping[str, object]
+"""The types of a block's options by their names."""
 
-    None as a type: it is not known, so that whatever came out of `${…}` might be a secret.
+
+def redacted(node: Yaml, blocks: Mapping[str, Options | None]) -> Json:
+    """The tree as plain data without its secrets. `blocks`: what the blocks may hold, by path (`exporters.loki`).
+
+    None for a block whose type is not known: whatever came out of `${…}` there might be a secret.
     """
-    return _Redaction(types).value(node, "", "", object, known=True)
+    return _Redaction(blocks).value(node, "", "", object, known=True)
 
 
 class _Redaction:
-    def __init__(self, types: Mapping[str, type[msgspec.Struct] | None]) -> None:
-        self.types = types
+    def __init__(self, blocks: Mapping[str, Options | None]) -> None:
+        self.blocks = blocks
 
     def value(self, node: Yaml, path: str, name: str, hint: object, known: bool, secret: bool = False) -> Json:
         """`known`: the block's type is known. `secret`: the name of a map above says so, and no type differs."""
         kind = _only(hint)
-        if path in self.types:
-            block = self.types[path]
-            kind, known = block or object, block is not None
+        if path in self.blocks:
+            block = self.blocks[path]
+            kind, known = object if block is None else block, block is not None
         value = _read(node, kind).value
-        secret = not is_struct(kind) and path not in self.types and (secret or looks_secret(name))
+        secret = not is_struct(kind) and path not in self.blocks and (secret or looks_secret(name))
         if isinstance(value, dict):
             return {
                 key: self.value(child, f"{path}.{key}".lstrip("."), key, _below(kind, key), known, secret)
@@ -72,7 +74,7 @@ class _Redaction:
 
 def _read(node: Yaml, kind: object) -> Yaml:
     """The node as the decoder sees it: a list or a map, where a text from outside stands for one."""
-    if is_struct(kind) or entry(kind) is not None:
+    if isinstance(kind, Mapping) or is_struct(kind) or entry(kind) is not None:
         return unfolded(node, "{")
     return unfolded(node, "[") if item(kind) is not None else node
 
@@ -83,7 +85,9 @@ def _only(hint: object) -> object:
 
 
 def _below(kind: object, key: str) -> object:
-    """The type of the entry `key` of a Struct or a map."""
+    """The type of the entry `key` of a block, a Struct or a map."""
+    if isinstance(kind, Mapping):
+        return kind.get(key, object)
     if is_struct(kind):
         return next((field.hint for field in fields(kind) if field.name == key), object)
     pair = entry(kind)

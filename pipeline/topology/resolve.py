@@ -1,7 +1,13 @@
 """Config + Registry → Plan: pure, but for the plugins that are imported. Reports everything that is wrong at once."""
 
-from pipeline.components import AnySpec
-from pipeline.config.model import Config
+from collections.abc import Mapping
+
+import msgspec
+
+from pipeline.components import ExporterSpec
+from pipeline.config.fields import fields
+from pipeline.config.model import Config, ServiceConfig
+from pipeline.delivery import Delivery
 from pipeline.errors import ConfigError
 from pipeline.signals import Signal
 from pipeline.topology.blocks import Blocks, decoded
@@ -35,16 +41,23 @@ def resolve(config: Config, registry: Registry) -> Plan:
     )
 
 
-def specs(config: Config, registry: Registry) -> dict[str, AnySpec | None]:
-    """The component types of a configuration by path (`exporters.loki`), None for one that is not there."""
-    found: dict[str, AnySpec | None] = {}
+def options(config: Config, registry: Registry) -> dict[str, Mapping[str, object] | None]:
+    """The types of each block's options by path (`service`, `exporters.loki`), None where its type is not there."""
+    found: dict[str, Mapping[str, object] | None] = {"service": _hints(ServiceConfig)}
     for kind in KINDS:
         for id in getattr(config, kind):
             try:
-                found[f"{kind}.{id}"] = registry.spec(kind, id.partition("/")[0])
+                spec = registry.spec(kind, id.partition("/")[0])
             except NoComponent:
                 found[f"{kind}.{id}"] = None
+            else:
+                common = _hints(Delivery) if isinstance(spec, ExporterSpec) else {}
+                found[f"{kind}.{id}"] = {**_hints(spec.config), **common}
     return found
+
+
+def _hints(cls: type[msgspec.Struct]) -> dict[str, object]:
+    return {field.name: field.hint for field in fields(cls)}
 
 
 def _nodes(blocks: Blocks, kind: Kind, ids: tuple[str, ...]) -> dict[str, Node]:
