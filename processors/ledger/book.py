@@ -1,0 +1,170 @@
+"""The runs that the ledger knows: going on, ended lately, long over. Bounded, and the same after a restart.
+
+A run that succeeded shrinks to a tombstone at once. One that failed, was cancelled or was closed as unfinished is kept
+whole for a while: its worker may still be alive and say more. Tombstones tell a repeat, or a late word, from a new run.
+
+Rows are cached for one call and the orders in memory follow the tables; when the runtime undoes a call, the tables go
+back and these must too. So each call first leaves a number in a table: if it is not found again, everything is rebuilt.
+"""
+
+from collections.abc import Iterator
+from hashlib import blake2b
+
+from pipeline.components import State, Table
+from pipeline.events import Event
+from pipeline.outcomes import RunStatus
+from processors.ledger.assets import assets_of
+from processors.ledger.order import Oldest
+from processors.ledger.states import RunState, StepState, Tombstone
+
+_DIGEST = 4
+
+
+class Book:
+    """Tables `runs`, `recent`, `ended`, `steps`, `calls`."""
+
+    def __init__(self, state: State, keep_ended: int, tombstones: int) -> None:
+        self._keep_ended, self._tombstones = keep_ended, tombstones
+        self.runs: Table[str, RunState] = state.table("runs", str, RunState, version=1)
+        self.recent: Table[str, RunState] = state.table("recent", str, RunState, version=1)
+        self.ended: Table[str, Tombstone] = state.table("ended", str, Tombstone, version=1)
+        self._steps: Table[tuple[str, ...], StepState] = state.table("steps", tuple[str, ...], StepState, version=1)
+        self._calls: Table[str, int] = state.table("calls", str, int, version=1)
+        self._calls_made = self._calls.get("made") or 0
+        self._quiet = Oldest(self.runs, _seen)
+        self._ending = Oldest(self.recent, _seen)
+        self._buried = Oldest(self.ended, _ended)
+        self._run_rows: dict[str, RunState] = {}
+        self._step_rows: dict[tuple[str, ...], StepState] = {}
+
+    def begin(self) -> None:
+        """A call begins. What it does may be undone, so nothing cached by the last one is used any more."""
+        self.check()
+        self._calls_made += 1
+        self._calls.put("made", self._calls_made)
+        self._run_rows.clear()
+        self._step_rows.clear()
+
+    def check(self) -> None:
+        """Rebuild the orders if a call was undone."""
+        if (self._calls.get("made") or 0) != self._calls_made:
+            self._calls_made = self._calls.get("made") or 0
+            for order in (self._quiet, self._ending, self._buried):
+                order.rebuild()
+
+    # --- runs ---
+
+    def run(self, run_id: str) -> RunState | None:
+        """The run, to be changed; None when it is not known or long over."""
+        run = self._run_rows.get(run_id)
+        if run is None:
+            run = self.runs.edit(run_id) or self.recent.edit(run_id)
+            if run is not None:
+                self._run_rows[run_id] = run
+        return run
+
+    def open(self, event: Event) -> RunState:
+        """A run not heard of before."""
+        run = RunState(event.job, event.at_ns, event.at_ns, event.now_ns)
+        self.runs.put(event.run_id, run)
+        self._run_rows[event.run_id] = run
+        self._quiet.add(event.run_id, run)
+        return run
+
+    def quietest(self) -> tuple[int, str] | None:
+        """Of the runs going on, the one heard of longest ago: when (domain time), and its id."""
+        return self._quiet.first()
+
+    def forget(self, run_id: str) -> None:
+        """A run that never was one."""
+        run = self.run(run_id)
+        if run is not None:
+            self._drop_steps(run_id, run)
+            self.runs.delete(run_id)
+            self._run_rows.pop(run_id, None)
+
+    def end(self, run_id: str, run: RunState, status: RunStatus, now_ns: int) -> None:
+        """The run is over, or is taken to be."""
+        run.status, run.seen_ns = status, now_ns
+        self.runs.delete(run_id)
+        if status == "success":
+            self._bury(run_id, run)
+        else:
+            self.recent.put(run_id, run)
+            self._ending.add(run_id, run)
+            while len(self.recent) > self._keep_ended and (first := self._ending.first()) is not None:
+                self._shrink(first[1])
+
+    def _shrink(self, run_id: str) -> None:
+        run = self.recent.get(run_id)
+        if run is not None:
+            self.recent.delete(run_id)
+            self._bury(run_id, run)
+
+    def _bury(self, run_id: str, run: RunState) -> None:
+        self._drop_steps(run_id, run)
+        self._run_rows.pop(run_id, None)
+        counted = b"".join(digest(asset) for asset, state in run.assets.items() if state.made or state.failed)
+        started_ns = run.first_ns if run.started_ns is None else run.started_ns
+        tombstone = Tombstone(
+            run.status or "unfinished", run.job, run.seen_ns, started_ns,
+            run.enqueued_ns, run.starting_ns, run.raised, counted,
+        )  # fmt: skip
+        self.ended.put(run_id, tombstone)
+        self._buried.add(run_id, tombstone)
+        while len(self.ended) > self._tombstones and (first := self._buried.first()) is not None:
+            self.ended.delete(first[1])
+
+    # --- steps ---
+
+    def step(self, run_id: str, run: RunState, key: str) -> StepState:
+        """The step, to be changed; made if it is new."""
+        row = (run_id, key)
+        step = self._step_rows.get(row)
+        if step is None:
+            step = self._steps.edit(row)
+            if step is None:
+                step = StepState(assets=assets_of(run, key))
+                self._steps.put(row, step)
+                run.steps.append(key)
+            self._step_rows[row] = step
+        return step
+
+    def begun(self, run_id: str, key: str) -> bool:
+        """Whether an attempt of the step has begun."""
+        step = self._steps.get((run_id, key))
+        return step is not None and step.attempt > 0
+
+    def steps(self, run_id: str, run: RunState) -> Iterator[tuple[str, StepState]]:
+        """All known steps of the run, to be changed."""
+        for key in run.steps:
+            yield key, self.step(run_id, run, key)
+
+    def replan(self, run_id: str, run: RunState) -> None:
+        """Something was planned after steps had been heard of."""
+        for key, step in self.steps(run_id, run):
+            step.assets = tuple(dict.fromkeys((*step.assets, *assets_of(run, key))))
+
+    def _drop_steps(self, run_id: str, run: RunState) -> None:
+        for key in run.steps:
+            self._steps.delete((run_id, key))
+            self._step_rows.pop((run_id, key), None)
+
+
+def digest(asset: str) -> bytes:
+    """Four bytes that stand for an asset key in a tombstone."""
+    return blake2b(asset.encode(), digest_size=_DIGEST).digest()
+
+
+def was_counted(tombstone: Tombstone, asset: str) -> bool:
+    """Whether the asset counts as executed in that run already."""
+    wanted, counted = digest(asset), tombstone.counted
+    return any(counted[at : at + _DIGEST] == wanted for at in range(0, len(counted), _DIGEST))
+
+
+def _seen(run: RunState) -> int:
+    return run.seen_ns
+
+
+def _ended(tombstone: Tombstone) -> int:
+    return tombstone.ended_ns
