@@ -133,7 +133,9 @@ def test_metadata_becomes_plain_values() -> None:
     assert metadata["price_list"] == {"eur": 1932, "usd": 1400}
     assert metadata["notes"].startswith("**2 rows dropped**")
     assert metadata["io_manager"] == "dagster._core.storage.fs_io_manager.PickledObjectFilesystemIOManager"
-    assert {"asset_key": "raw/customers", "column_name": "id"} in metadata["dagster/column_lineage"]["customer_id"]
+    assert metadata["dagster/column_lineage"]["customer_id"] == [
+        {"asset_key": "raw/orders", "column_name": "customer_id"}
+    ]
     assert metadata["dagster/column_schema"]["columns"][0]["name"] == "order_id"
 
 
