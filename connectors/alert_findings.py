@@ -10,20 +10,17 @@ from urllib.parse import quote
 
 import msgspec
 
+from pipeline.alert_facts import with_facts
 from pipeline.events import Event
 from pipeline.facts import ErrorInfo
 from pipeline.fingerprint import Fingerprinter, fingerprint
-from pipeline.lineage import AssetFacts
 from pipeline.outcomes import AssetFailed, CheckEvaluated, CheckRaised, RunEnded, StepEnded
-from pipeline.signals import Alert, Links, Severity
+from pipeline.signals import Alert, Links
 from pipeline.trace_ids import trace_id
 
 MESSAGE_LENGTH: Final = 4000
 """Characters of an error's message that an alert carries; the log line has all of it."""
 
-_SEVERITIES: Final[dict[str, Severity]] = {
-    "INFO": "INFO", "WARN": "WARNING", "WARNING": "WARNING", "ERROR": "ERROR", "CRITICAL": "CRITICAL",
-}  # fmt: skip
 _PLACEHOLDERS: Final = frozenset({"run_id", "trace_id", "asset", "job", "step_key", "partition", "check"})
 
 
@@ -111,18 +108,15 @@ class Findings:
             partition=draft.partition,
             run=draft.run_id,
         )
-        return msgspec.structs.replace(
+        finding = msgspec.structs.replace(
             draft,
             fingerprint=fingerprint(parts),
-            severity=_severity(draft.severity, facts),
-            owners=_owners(facts),
-            group=facts.group if facts else "",
-            channels=_channels(facts),
-            code_location=_code_location(facts, event),
+            code_location=event.run.code_location if event.run else "",
             links=self._linked(draft),
             error=self._short(draft.error) if draft.error else None,
             tags=_tags(event),
         )
+        return with_facts(finding, facts) if facts else finding
 
     def _short(self, error: ErrorInfo) -> ErrorInfo:
         """Without the stack: alerts are kept in state as long as they are open."""
@@ -177,34 +171,6 @@ def _reason(o: RunEnded) -> str:
         "UNEXPECTED_TERMINATION": "The run worker ended unexpectedly",
         "JOB_INITIALIZATION_FAILURE": "The job could not be loaded",
     }.get(o.reason, "" if o.error else "The run failed")
-
-
-def _severity(severity: Severity, facts: AssetFacts | None) -> Severity:
-    """By metadata `alert_severity_override`. It speaks of failures: a check that only warns goes on warning."""
-    if severity != "ERROR" or facts is None:
-        return severity
-    return _SEVERITIES.get(facts.metadata.get("alert_severity_override", "").strip().upper(), severity)
-
-
-def _channels(facts: AssetFacts | None) -> tuple[str, ...]:
-    """By metadata `alert_channels`: a JSON list, or names with commas between."""
-    text = facts.metadata.get("alert_channels", "").strip() if facts else ""
-    if not text:
-        return ()
-    try:
-        return tuple(msgspec.json.decode(text, type=list[str]))
-    except msgspec.MsgspecError:
-        return tuple(name for part in text.strip("[]").split(",") if (name := part.strip(" \"'")))
-
-
-def _owners(facts: AssetFacts | None) -> tuple[str, ...]:
-    if facts is None:
-        return ()
-    return facts.owners or ((facts.group,) if facts.group else ())
-
-
-def _code_location(facts: AssetFacts | None, event: Event) -> str:
-    return (facts.code_location if facts else "") or (event.run.code_location if event.run else "")
 
 
 def _tags(event: Event) -> dict[str, str]:

@@ -10,7 +10,7 @@ Rules (docs/alerts.md has them in full):
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -39,6 +39,9 @@ from pipeline.outcomes import (
 from pipeline.signals import Alert, Edges, Signal
 
 Item = Alert | Edges
+
+MAX_ENDED: Final = 1000
+"""Failed and cancelled runs that are remembered for the last words of their steps."""
 
 
 class AlertsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +100,13 @@ class Waiting(msgspec.Struct, frozen=True):
     findings: tuple[Alert, ...]
 
 
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """How a run ended that did not succeed: what its steps say later (their last words may follow it) goes with it."""
+
+    canceled: bool
+    at_ns: int
+
+
 class AlertsConnector:
     """Whole-scoped: an asset that failed in one partition of the input may succeed in another."""
 
@@ -106,6 +116,7 @@ class AlertsConnector:
         self._findings = Findings(fingerprinter, links, config.strip_prefixes)
         self._subjects = Subjects(context.state, config.max_open, whole_assets=config.resolve == "asset")
         self._waiting: Table[str, Waiting] = context.state.table("waiting", str, Waiting, version=1)
+        self._ended: Table[str, Ended] = context.state.table("ended", str, Ended, version=1)
         self._edges = KnownEdges(context.state, config.max_edges) if config.learn_edges else None
         self._config, self._log = config, context.log
         self._full_said = False
@@ -177,6 +188,8 @@ class AlertsConnector:
         waiting = self._waiting.get(o.run)
         if waiting is not None:
             self._waiting.delete(o.run)
+        if o.status in ("canceled", "failure"):
+            self._remember(o.run, Ended(o.status == "canceled", event.now_ns))
         if o.status == "success":
             return self._well(event, job_subject(o.job), None, o.at_ns, job=o.job, run=o.run)
         if o.status == "canceled":
@@ -192,6 +205,9 @@ class AlertsConnector:
     def _failed(self, finding: Alert, interrupted: bool) -> Sequence[Item]:
         if not interrupted or not finding.run_id:
             return self._told([finding])
+        ended = self._ended.get(finding.run_id)
+        if ended is not None:
+            return () if ended.canceled else self._told([finding])
         waiting = self._waiting.get(finding.run_id)
         if waiting is None and len(self._waiting) >= self._config.max_waiting:
             return self._told([finding])
@@ -208,6 +224,13 @@ class AlertsConnector:
                     extra={"max_open": self._config.max_open},
                 )
         return findings
+
+    def _remember(self, run: str, ended: Ended) -> None:
+        self._ended.put(run, ended)
+        if len(self._ended) > MAX_ENDED:  # half at once, so that the search is not made each time
+            oldest = sorted(self._ended.items(), key=lambda item: (item[1].at_ns, item[0]))
+            for key, _ in oldest[: MAX_ENDED // 2]:
+                self._ended.delete(key)
 
     def _well(
         self,

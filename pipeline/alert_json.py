@@ -1,7 +1,7 @@
 """An alert as JSON: one object, the same wherever alerts leave as data (files, webhooks, the API).
 
-Times are ISO 8601 in UTC, durations seconds; what an alert does not have is null. `impact.assets` maps each stale
-asset to its distance. Fields are only ever added.
+Times are RFC 3339 in UTC, durations seconds; `time` is the moment of the notification. A text that an alert does not
+have is "", a partition or error null. `impact.assets` maps each stale asset to its distance. Fields are only added.
 """
 
 from datetime import UTC, datetime
@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from pipeline.clock import SECOND
-from pipeline.signals import Alert
+from pipeline.lineage import Impact
+from pipeline.signals import Alert, Links
 
 LAST_NS = 253_402_300_799 * SECOND
 """9999-12-31 23:59:59 UTC: an event's clock can be wrong, and an alert has to come out nevertheless."""
@@ -18,9 +19,8 @@ LAST_NS = 253_402_300_799 * SECOND
 class _Error(msgspec.Struct, gc=False):
     type: str
     message: str
-    file: str | None
-    line: int | None
-    function: str | None
+    file: str
+    line: int
 
 
 class _Impact(msgspec.Struct, gc=False):
@@ -30,36 +30,36 @@ class _Impact(msgspec.Struct, gc=False):
 
 
 class _Alert(msgspec.Struct, gc=False):
+    time: str
     state: str
     kind: str
     severity: str
-    title: str
-    summary: str | None
-    asset: str | None
-    check: str | None
+    asset: str
+    step_key: str
+    job: str
+    run_id: str
     partition: str | None
-    partitions: tuple[str, ...]
-    failing_partitions: int
-    job: str | None
-    run_id: str | None
-    step_key: str | None
-    error: _Error | None
-    impact: _Impact | None
-    owners: tuple[str, ...]
-    group: str | None
-    code_location: str | None
     fingerprint: str
-    key: str | None
-    reason: str | None
+    error: _Error | None
+    impact: _Impact
     count: int
-    window_seconds: float
     first_at: str
     last_at: str
-    at: str
+    title: str
+    summary: str
+    check: str
+    partitions: tuple[str, ...]
+    failing_partitions: int
+    owners: tuple[str, ...]
+    group: str
+    code_location: str
+    key: str
+    reason: str
+    window_seconds: float
     channels: tuple[str, ...]
     escalate_to: tuple[str, ...]
     repeat_every_seconds: float
-    links: dict[str, str]
+    links: Links
     tags: dict[str, str]
 
 
@@ -68,41 +68,39 @@ _encode = msgspec.json.Encoder().encode
 
 def alert_json(alert: Alert) -> bytes:
     """One line of JSON, without a newline."""
-    error, impact = alert.error, alert.impact
+    error, impact = alert.error, alert.impact or Impact()
     return _encode(
         _Alert(
+            time=iso_time(alert.now_ns),
             state=alert.state,
             kind=alert.kind,
             severity=alert.severity,
-            title=alert.title,
-            summary=alert.summary or None,
-            asset=alert.asset or None,
-            check=alert.check or None,
+            asset=alert.asset,
+            step_key=alert.step_key,
+            job=alert.job,
+            run_id=alert.run_id,
             partition=alert.partition,
-            partitions=alert.partitions,
-            failing_partitions=alert.failing,
-            job=alert.job or None,
-            run_id=alert.run_id or None,
-            step_key=alert.step_key or None,
-            error=_Error(error.type, error.message, error.file or None, error.line or None, error.function or None)
-            if error
-            else None,
-            impact=_Impact(impact.assets, impact.exposures, impact.owners) if impact else None,
-            owners=alert.owners,
-            group=alert.group or None,
-            code_location=alert.code_location or None,
             fingerprint=alert.fingerprint,
-            key=alert.key or None,
-            reason=alert.reason or None,
+            error=_Error(error.type, error.message, error.file, error.line) if error else None,
+            impact=_Impact(impact.assets, impact.exposures, impact.owners),
             count=alert.count,
-            window_seconds=alert.window_ns / SECOND,
             first_at=iso_time(alert.first_ns),
             last_at=iso_time(alert.last_ns),
-            at=iso_time(alert.now_ns),
+            title=alert.title,
+            summary=alert.summary,
+            check=alert.check,
+            partitions=alert.partitions,
+            failing_partitions=alert.failing,
+            owners=alert.owners,
+            group=alert.group,
+            code_location=alert.code_location,
+            key=alert.key,
+            reason=alert.reason,
+            window_seconds=alert.window_ns / SECOND,
             channels=alert.channels,
             escalate_to=alert.escalate_to,
             repeat_every_seconds=alert.repeat_ns / SECOND,
-            links=msgspec.to_builtins(alert.links),
+            links=alert.links,
             tags=alert.tags,
         )
     )

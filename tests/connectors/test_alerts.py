@@ -240,6 +240,21 @@ async def test_of_a_cancelled_run_nothing_is_told(status: RunStatus) -> None:
     assert await alerts(event(2, run_ended("failure", raised=True))) == []
 
 
+@pytest.mark.parametrize(("status", "said"), [("canceled", 0), ("failure", 1)])
+async def test_what_is_said_after_the_runs_end_goes_with_it(status: RunStatus, said: int) -> None:
+    alerts = Alerts()
+    await alerts(event(0, run_ended(status, raised=True)))
+    alerts.restart()
+    assert len(await alerts(event(1, failed(interrupted=True)))) == said
+    assert "waiting" not in {key[0] for key in alerts.state.stored}
+
+
+async def test_only_the_latest_ended_runs_are_remembered() -> None:
+    alerts = Alerts()
+    await alerts(*(event(n, run_ended("canceled", run=f"{n}")) for n in range(1001)))
+    assert len(alerts.state.stored) == 501
+
+
 @pytest.mark.parametrize("status", ["failure", "unfinished"])
 async def test_what_was_interrupted_is_told_once_the_run_has_failed(status: RunStatus) -> None:
     alerts = Alerts()
@@ -364,6 +379,6 @@ async def test_beyond_the_limit_failures_are_still_told() -> None:
 
 async def test_state_holds_no_row_once_all_is_well() -> None:
     alerts = Alerts()
-    await alerts(event(0, failed(partition="a"), step(), run_ended()), event(HOUR / MINUTE, check(False)))
+    await alerts(event(0, failed(partition="a"), step()), event(HOUR / MINUTE, check(False)))
     await alerts(event(1, made(partition="a"), step("success"), run_ended("success"), check(True)))
     assert alerts.state.stored == {}
