@@ -209,12 +209,10 @@ def _refusal(node: Yaml, kind: object, path: str, error: msgspec.ValidationError
     if kind is bool and node.value in _YES_NO:
         return f"expected `true` or `false`, got {got}; write `{_YES_NO[node.value]}`"
     said = _lowered(error)
-    own_words = kind in (Duration, Size) or ", got `" not in said  # ours, or a bound of the option's: `int` >= 1
-    return (
-        f"{said}{'' if repr(node.value) in said else f', got {got}'}"
-        if own_words and not node.written
-        else (f"expected {_EXPECTED[kind]}, got {got}")
-    )
+    if node.written or (kind not in (Duration, Size) and ", got `" in said):
+        return f"expected {_EXPECTED[kind]}, got {got}"
+    quoted = isinstance(node.value, str) and repr(node.value) in said
+    return shortened(said, 200) if quoted else f"{said}, got {got}"  # our own words, or a bound: `int` >= 1
 
 
 def _lowered(error: msgspec.ValidationError) -> str:

@@ -1,10 +1,12 @@
 """Words for messages: near names for a name that is not there, lists of names, long texts cut."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from typing import Final
 
 _FEW: Final = 12
+_ALIKE: Final = 0.65
+_BESIDE_THE_BEST: Final = 0.1
 
 
 def hint(name: str, known: Iterable[str]) -> str:
@@ -17,8 +19,11 @@ def hint(name: str, known: Iterable[str]) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """At most three of `known` that resemble `name`, the nearest first; one that differs in case alone is that."""
-    folded = {other.lower(): other for other in known}
-    return tuple(folded[near] for near in get_close_matches(name[:80].lower(), folded, n=3, cutoff=0.65))
+    wanted = name[:80].lower()
+    alike = {other: SequenceMatcher(None, wanted, other.lower()).ratio() for other in known}
+    least = max(_ALIKE, max(alike.values(), default=0.0) - _BESIDE_THE_BEST)
+    near = sorted((other for other, ratio in alike.items() if ratio >= least), key=lambda other: -alike[other])
+    return tuple(near[:3])
 
 
 def either(names: Iterable[str]) -> str:

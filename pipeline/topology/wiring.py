@@ -171,7 +171,8 @@ class Wiring:
             if use.kind == "connectors":
                 sides.setdefault(use.block.id, {}).setdefault(use.role, use)
         for id, by_role in sides.items():
-            if len(by_role) == 2 or any(nearest(name, [id]) for name in self.unknown):
+            clashes = id in self.blocks["receivers"] or id in self.blocks["exporters"]
+            if len(by_role) == 2 or clashes or any(nearest(name, [id]) for name in self.unknown):
                 continue
             [use] = by_role.values()
             if use.role == "receivers":
