@@ -43,6 +43,7 @@ from receivers.kafka_reading import Fetched, OutOfRange, Reading
 STOP_S = 5.0
 COMMIT_S = 2.0
 TOPIC_CHECK_S = 0.5
+ONCE_WAIT_S = 0.05  # at its end `--once` need not wait for more
 
 _FOR_GOOD = (
     AuthenticationFailedError,
@@ -72,7 +73,7 @@ def _translating(brokers: str) -> Iterator[None]:
 class _Consumer:
     """aiokafka's consumer as the reading loop asks for it; see `kafka_reading.Broker`."""
 
-    def __init__(self, config: KafkaReceiverConfig, safe: Security, instance_id: str | None) -> None:
+    def __init__(self, config: KafkaReceiverConfig, safe: Security, instance_id: str | None, wait_s: float) -> None:
         self._topics = listed(config.topics)
         self._brokers = ",".join(listed(config.brokers))
         self._inner = AIOKafkaConsumer(
@@ -89,7 +90,7 @@ class _Consumer:
             fetch_min_bytes=config.min_fetch_size,
             fetch_max_bytes=config.max_fetch_size,
             max_partition_fetch_bytes=config.max_partition_fetch_size,
-            fetch_max_wait_ms=_ms(config.max_fetch_wait),
+            fetch_max_wait_ms=_ms(wait_s),
             metadata_max_age_ms=_ms(config.metadata_refresh_interval),
             request_timeout_ms=_ms(config.request_timeout),
             security_protocol=safe.protocol,
@@ -231,7 +232,8 @@ class KafkaReceiver:
 
     async def run(self, intake: Intake[object]) -> None:
         """See `pipeline.components.Receiver`. Raises RetryableError, PermanentError."""
-        consumer = _Consumer(self._config, self._safe, self._instance_id)
+        wait_s = min(ONCE_WAIT_S, self._config.max_fetch_wait) if intake.once else self._config.max_fetch_wait
+        consumer = _Consumer(self._config, self._safe, self._instance_id, wait_s)
         try:
             await consumer.start(self._config.topic_timeout)
             reading = Reading(self._config, consumer, intake, self._decode, self._figures, self._log)

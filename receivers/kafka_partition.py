@@ -8,7 +8,7 @@ from pipeline.components import Read, Rejected
 from pipeline.errors import DecodeError
 from pipeline.events import Event
 from receivers.kafka_options import OnRecreated
-from receivers.kafka_positions import Start, anew, fingerprint, moved, position_after
+from receivers.kafka_positions import Start, anew, fingerprint, moved, position_after, shorter
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 MILLISECOND = 1_000_000
@@ -42,6 +42,7 @@ class Partition:
     """Where one partition stands. `position` is that of the last `Read` handed out, put or not.
 
     `seek_to`: where the broker's cursor has to be set before the next fetch, None when it stands right.
+    `goal`: the end that was there when the first fetch was answered, None until then.
     """
 
     def __init__(
@@ -50,11 +51,17 @@ class Partition:
         self.source, self._on_recreated, self._decode = source, on_recreated, decode
         self.restart(start, begin, end)
 
-    def restart(self, start: Start, begin: int, end: int) -> None:
+    def restart(self, start: Start, begin: int, end: int, goal: int | None = None) -> None:
         """Go on at `start` in a partition that now holds the offsets from `begin` to before `end`."""
         self.position, self.end = start.position, end
         self.seek_to: int | None = start.fetch
+        self.goal = goal
         self._check, self._begin = start.check, begin
+
+    @property
+    def is_at_goal(self) -> bool:
+        """What was there when reading began has been read."""
+        return self.goal is not None and self.position.next >= self.goal
 
     @property
     def lag(self) -> int:
@@ -67,7 +74,8 @@ class Partition:
 
     def advance(self, next_offset: int, end: int | None) -> Read[Event] | None:
         """What it means that the broker's cursor stands at `next_offset` and no record came: markers were skipped."""
-        self.end = self.end if end is None else end
+        if not self._see(end):
+            return self.opening()
         if next_offset <= self.position.next or self._check is not None:
             return None
         self.position = moved(self.position, next_offset)
@@ -76,9 +84,10 @@ class Partition:
     def take(self, records: Sequence[Record], next_offset: int, end: int | None) -> Read[Event] | None:
         """The records as events. `next_offset` is where the broker's cursor stands behind them, `end` the known end.
 
-        Raises PermanentError when the record read last before the start is there and is another one.
+        Raises PermanentError when the partition is not the one that was read.
         """
-        self.end = self.end if end is None else end
+        if not self._see(end):
+            return self.opening()
         if self._check is not None and records:
             if not self._is_the_one(records[0]):
                 return self.opening()
@@ -90,13 +99,28 @@ class Partition:
         self.position = position_after(next_offset, last.offset, _nanos(last), fingerprint(last.key, last.value))
         return self._read(items, rejected, size)
 
+    def _see(self, end: int | None) -> bool:
+        """Take note of the end that a fetch was told. False: it is before our position, and we begin anew."""
+        if end is None:
+            return True
+        if self.goal is None:
+            if end < self.position.next:
+                self._begin_anew(shorter(self.source, self.position, self._begin, end, self._on_recreated), end)
+                return False
+            self.goal = max(end, self.end)
+        self.end = end
+        return True
+
+    def _begin_anew(self, start: Start, end: int) -> None:
+        self.restart(start, self._begin, end, end)
+
     def _is_the_one(self, first: Record) -> bool:
         """Whether the record fetched again is the one read last (or gone, which is fine). Else we begin anew."""
         check, self._check = self._check, None
         if first.offset != check or fingerprint(first.key, first.value) == self.position.crc:
             return True
         start = anew(self.source, f"its record {check} is not the one that was read", self._begin, self._on_recreated)
-        self.position, self.seek_to = start.position, start.fetch
+        self._begin_anew(start, self.end)
         return False
 
     def _decoded(self, records: Sequence[Record]) -> tuple[list[Event], list[Rejected], int]:

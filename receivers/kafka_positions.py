@@ -60,20 +60,32 @@ def last_offset(position: Position) -> int | None:
     return position.next - 1 if position.crc or position.at_ns else None
 
 
-def go_on(source: str, stored: Position, begin: int, end: int, on_lost: OnLost, on_recreated: OnRecreated) -> Start:
+def go_on(source: str, stored: Position, begin: int, end: int, on_lost: OnLost) -> Start:
     """Where to go on in a partition that holds the offsets from `begin` to before `end`.
 
-    Raises PermanentError, naming the option that accepts it, when records are lost or the partition is another one.
+    An end before the position is not believed yet: the answer to a fetch tells it for sure (see `Partition`), and
+    Tansu 0.6 gives the last batch's first offset for an end. Raises PermanentError when records are lost.
     """
-    if end < stored.next:
-        why = f"it ends at offset {end}, and {stored.next} is the next to be read"
-        return anew(source, why, begin, on_recreated)
     if begin > stored.next:
         return _lost(source, stored, begin, end, on_lost)
     last = last_offset(stored)
     if last is None or last < begin:
         return Start(stored, stored.next)
     return Start(stored, last, last)
+
+
+def overtaken(
+    source: str, position: Position, begin: int, end: int, on_lost: OnLost, on_recreated: OnRecreated
+) -> Start:
+    """Where to go on once a fetch was told that there is no such offset. Raises PermanentError."""
+    if end < position.next:
+        return shorter(source, position, begin, end, on_recreated)
+    return go_on(source, position, begin, end, on_lost)
+
+
+def shorter(source: str, position: Position, begin: int, end: int, on_recreated: OnRecreated) -> Start:
+    """The partition ends before the position: it is another one. Raises PermanentError unless that is accepted."""
+    return anew(source, f"it ends at offset {end}, and {position.next} is the next to be read", begin, on_recreated)
 
 
 def anew(source: str, why: str, begin: int, on_recreated: OnRecreated) -> Start:

@@ -19,7 +19,7 @@ from pipeline.events import Event
 from receivers.kafka_members import Membership, Tp, source_of
 from receivers.kafka_options import KafkaReceiverConfig
 from receivers.kafka_partition import Decode, Partition, Record
-from receivers.kafka_positions import Start, begin_at, go_on
+from receivers.kafka_positions import Start, begin_at, go_on, overtaken
 
 POLL_S = 0.2
 JOINING_S = 0.05
@@ -91,7 +91,6 @@ class Reading:
         self.members = Membership(intake, config.rebalance_timeout, self._tell_last, log)
         self._opened = -1
         self._in_hand: deque[tuple[Tp, Partition, Read[Event]]] = deque()
-        self._goals: dict[Tp, int] = {}
         self._told: dict[Tp, int] = {}
         self._last_put: dict[Tp, int] = {}
         self._counts: Mapping[str, int] = {}
@@ -131,7 +130,6 @@ class Reading:
         self._in_hand.clear()
         for tp, start in starts.items():
             partition = Partition(source_of(tp), start, *bounds[tp], self._config.on_recreated, self._decode)
-            self._goals.setdefault(tp, bounds[tp][1])
             self.members.open[tp] = partition
             self._begin(tp, partition)
         self._opened, self._counts = generation, self._broker.partition_counts()
@@ -146,7 +144,7 @@ class Reading:
             if position is None:
                 new.append(tp)
             else:
-                starts[tp] = go_on(source, position, begin, end, config.on_lost, config.on_recreated)
+                starts[tp] = go_on(source, position, begin, end, config.on_lost)
         return starts | await self._first_starts(new, bounds)
 
     async def _first_starts(self, new: Sequence[Tp], bounds: Mapping[Tp, tuple[int, int]]) -> dict[Tp, Start]:
@@ -170,10 +168,10 @@ class Reading:
         for tp, partition in wanted.items():
             if self.members.open.get(tp) is partition:
                 begin, end = bounds[tp]
-                start = go_on(
+                start = overtaken(
                     partition.source, partition.position, begin, end, self._config.on_lost, self._config.on_recreated
                 )
-                partition.restart(start, begin, end)
+                partition.restart(start, begin, end, end)  # what the client knows of the end is older than this
                 self._begin(tp, partition)
 
     def _seek(self, tp: Tp, partition: Partition) -> None:
@@ -213,7 +211,7 @@ class Reading:
             self._full_since = None
             self._broker.resume()
         self._take(await self._fetched(timeout_s))
-        await self._skip_markers()
+        await self._look_at_ends()
 
     async def _fetched(self, timeout_s: float) -> Sequence[Fetched]:
         try:
@@ -234,11 +232,15 @@ class Reading:
                 self._figures.read(part.tp, len(read.items) + len(read.rejected), read.size)
                 self._in_hand.append((part.tp, partition, read))
 
-    async def _skip_markers(self) -> None:
-        """Positions move over transaction markers, or a partition that ends with one would never be at its end."""
+    async def _look_at_ends(self) -> None:
+        """What a fetch tells without records: how far the partition goes, and that the cursor stands behind markers of
+        transactions, over which our position moves too."""
         for tp, partition in self.members.open.items():
-            cursor = await self._broker.cursor(tp) if partition.lag else None
+            if partition.goal is not None and not partition.lag:
+                continue
+            cursor = await self._broker.cursor(tp)
             if cursor is not None and (read := partition.advance(cursor, self._broker.end(tp))) is not None:
+                self._seek(tp, partition)
                 self._figures.lag(tp, partition.lag)
                 self._in_hand.append((tp, partition, read))
 
@@ -246,7 +248,7 @@ class Reading:
         """With `once`: every partition of ours was read to the end that was there at the start."""
         if not self._intake.once or self._opened != self.members.generation:
             return False
-        return all(part.position.next >= self._goals[tp] for tp, part in self.members.open.items())
+        return all(partition.is_at_goal for partition in self.members.open.values())
 
     # --- telling Kafka -----------------------------------------------------------------------------------------------
 

@@ -94,6 +94,30 @@ def test_another_topic_that_is_accepted_is_read_from_its_beginning() -> None:
     assert part.seek_to == 1
 
 
+def test_an_end_before_the_position_is_another_topic_once_a_fetch_says_so() -> None:
+    with pytest.raises(PermanentError, match=r"ends at offset 2, and 3 .*on_recreated"):
+        partition(Start(STORED, 2, 2), end=2).advance(2, 2)
+    part = partition(Start(STORED, 2, 2), end=2, on_recreated="accept")
+    read = part.advance(2, 2)
+    assert read is not None and read.position == Position(0)
+    assert (part.seek_to, part.is_at_goal) == (0, False)
+
+
+def test_an_end_that_only_the_offset_list_puts_before_the_position_is_not_believed() -> None:
+    part = partition(Start(STORED, 2, 2), end=1)
+    assert part.take([Rec(2)], 3, 3) is None
+    assert part.is_at_goal
+
+
+def test_the_goal_is_the_end_at_the_first_answer() -> None:
+    part = partition(begin_at(0), end=1)
+    assert not part.is_at_goal
+    part.take([Rec(0)], 1, 2)
+    assert not part.is_at_goal
+    part.take([Rec(1)], 2, 9)
+    assert part.is_at_goal
+
+
 def test_markers_move_the_position_without_a_record() -> None:
     part = partition(begin_at(0), end=1)
     part.take([Rec(0)], 1, 3)
