@@ -99,5 +99,5 @@ class Subjects:
         if partition is None or self._whole_assets:
             if count == 1 and (name, "") in self._failing:
                 return [(name, "")]
-            return [key for key, _ in self._failing.items() if key[0] == name]
+            return sorted(key for key, _ in self._failing.items() if key[0] == name)
         return [key for key in ((name, partition), (name, "")) if key in self._failing]
