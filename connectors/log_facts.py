@@ -67,8 +67,6 @@ _PLAIN: Final = {
     "PIPELINE_FAILURE": Facts("failure"),
     "PIPELINE_CANCELING": Facts("canceling"),
     "PIPELINE_CANCELED": Facts("canceled"),
-    "HOOK_COMPLETED": Facts("success"),
-    "HOOK_SKIPPED": Facts("skipped"),
 }
 """By event type, for events that say no more than their type."""
 
@@ -86,7 +84,7 @@ def describe(event: Event) -> Facts:
             return known(event, detail)
     plain = _PLAIN.get(event.type)
     if plain is None:
-        plain = _SKIPPED if event.type == LOG and event.level == 40 and waited_in_vain(event) else _NOTHING
+        plain = _SKIPPED if event.type == LOG and waited_in_vain(event) else _NOTHING
     if event.type == "STEP_FAILURE":
         return _failed(event, None)
     asset = _only(event) if event.type != "STEP_SUCCESS" else ""
@@ -160,7 +158,9 @@ def _freshness(event: Event, detail: FreshnessChanged) -> Facts:
 
 
 def _not_materialized(event: Event, detail: MaterializationFailed) -> Facts:
-    return Facts("failure", detail.asset, detail.partition, error=detail.error)
+    """Dagster+ says it of its own; a failure only where the ledger counts it, once an asset and run."""
+    status = "failure" if _first(event, AssetFailed) is not None else ""
+    return Facts(status, detail.asset, detail.partition, error=detail.error)
 
 
 def _wiped(event: Event, detail: AssetWiped) -> Facts:

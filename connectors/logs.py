@@ -27,6 +27,9 @@ from pipeline.trace_ids import run_span_id, step_span_id, trace_id
 
 _MAX_IDS: Final = 65536
 _MS: Final = 1_000_000
+_BEFORE_ANY_ATTEMPT: Final = frozenset({"planned", "skipped"})
+_FAILURES: Final = frozenset({"STEP_FAILURE", "ASSET_FAILED_TO_MATERIALIZE"})
+"""Events whose own record names the asset that failed, when it is only one."""
 
 
 class LogsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +62,7 @@ class Logs:
 
     def _record(self, event: Event) -> LogRecord:
         facts = describe(event)
-        key = (event.run_id, event.step_key, event.attempt)
+        key = (event.run_id, event.step_key, 0 if facts.status in _BEFORE_ANY_ATTEMPT else event.attempt)
         trace, span = self._ids.get(key) or self._remember(key)
         run, error = event.run, facts.error
         message, slow = facts.message or event.message, False
@@ -93,7 +96,7 @@ class Logs:
 
     def _consequences(self, event: Event, records: list[LogRecord]) -> None:
         failed = [o for o in event.outcomes if isinstance(o, AssetFailed)]
-        if failed and not (len(failed) == 1 and event.raw and event.type == "STEP_FAILURE"):
+        if failed and not (len(failed) == 1 and event.raw and event.type in _FAILURES):
             records.extend(self._derived(event, asset) for asset in failed)
         for outcome in event.outcomes:
             if isinstance(outcome, AssetMaterialized):

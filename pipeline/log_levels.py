@@ -42,9 +42,12 @@ def log_level(event: Event) -> str:
 
 
 def waited_in_vain(event: Event) -> bool:
-    """Whether this is Dagster's notice of a step that did not run because its upstream failed: no fault of its own."""
+    """Whether this is Dagster's notice of a step that does not run because of its upstream: no fault of its own."""
     text = event.message
-    return event.type == LOG and text.startswith("Dependencies for step ") and text.endswith(" Not executing.")
+    return event.type == LOG and (
+        (text.startswith("Dependencies for step ") and text.endswith(" Not executing."))
+        or (text.startswith("Skipping step ") and " due to skipped dependencies: " in text)
+    )
 
 
 def _name(level: int) -> str:

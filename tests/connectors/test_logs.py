@@ -14,6 +14,8 @@ from pipeline.events import (
     FreshnessChanged,
     LogFields,
     Marker,
+    MaterializationFailed,
+    MaterializationPlanned,
     Materialized,
     RetryScheduled,
     RunFailed,
@@ -109,7 +111,10 @@ async def test_what_the_ledger_makes_up_is_no_record() -> None:
 
 
 async def test_a_record_outside_a_step_or_of_one_that_never_began_leads_to_the_runs_span() -> None:
-    for told in (event(step="", attempt=0), event("STEP_SKIPPED", attempt=0)):
+    vain = "Dependencies for step load failed: ['x']. Not executing."
+    skipped = "Skipping step load due to skipped dependencies: ['x.result']."
+    planned = event("ASSET_MATERIALIZATION_PLANNED", detail=MaterializationPlanned("a"))
+    for told in (event(step="", attempt=0), event("STEP_SKIPPED"), event("LOG", vain), event("LOG", skipped), planned):
         assert (await record_of(told)).span_id == run_span_id(RUN)
 
 
@@ -212,6 +217,19 @@ async def test_an_asset_whose_failure_is_known_later_gets_its_record_then() -> N
 async def test_a_failure_that_the_ledger_found_without_an_event_is_a_derived_record() -> None:
     (derived,) = await records_of(event("LOG", "", not_made("a"), raw=b""))
     assert (derived.derived, derived.asset_name, derived.status) == (True, "a", "failure")
+
+
+async def test_a_failure_that_dagster_itself_tells_is_not_told_twice() -> None:
+    detail = MaterializationFailed("a", None, ERROR, "FAILED_TO_MATERIALIZE")
+    (counted,) = await records_of(event("ASSET_FAILED_TO_MATERIALIZE", "", not_made("a"), detail=detail))
+    (repeated,) = await records_of(event("ASSET_FAILED_TO_MATERIALIZE", "", detail=detail))
+    assert (counted.asset_name, counted.status) == ("a", "failure")
+    assert repeated.status != "failure"
+
+
+async def test_a_hook_is_no_success_of_the_asset() -> None:
+    record = await record_of(event("HOOK_COMPLETED", assets=("a",)))
+    assert (record.asset_name, record.status) == ("a", "")
 
 
 def check(passed: bool, severity: str = "ERROR") -> CheckResult:
