@@ -54,6 +54,8 @@ def evaluated(run: RunState, step: str, asset: str, check: str) -> None:
 def assets_of(run: RunState, step: str) -> tuple[str, ...]:
     """What `step` is to make; for a step within a graph, also what the graph is to make."""
     own = run.plan.get(step, ())
+    if "." not in step:
+        return tuple(own)
     around = [asset for handle in _handles(step) for asset in run.graphs.get(handle, ())]
     return tuple(dict.fromkeys((*own, *around)))
 

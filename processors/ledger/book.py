@@ -20,6 +20,16 @@ from processors.ledger.states import RunState, StepState, Tombstone
 _DIGEST = 4
 
 
+class Rows:
+    """A run and the steps of it that the present call has touched, all to be changed in place."""
+
+    __slots__ = ("run", "steps")
+
+    def __init__(self, run: RunState) -> None:
+        self.run = run
+        self.steps: dict[str, StepState] = {}
+
+
 class Book:
     """Tables `runs`, `recent`, `ended`, `steps`, `calls`."""
 
@@ -34,16 +44,14 @@ class Book:
         self._quiet = Oldest(self.runs, _seen)
         self._ending = Oldest(self.recent, _seen)
         self._buried = Oldest(self.ended, _ended)
-        self._run_rows: dict[str, RunState] = {}
-        self._step_rows: dict[tuple[str, ...], StepState] = {}
+        self.rows: dict[str, Rows] = {}
 
     def begin(self) -> None:
         """A call begins. What it does may be undone, so nothing cached by the last one is used any more."""
         self.check()
         self._calls_made += 1
         self._calls.put("made", self._calls_made)
-        self._run_rows.clear()
-        self._step_rows.clear()
+        self.rows.clear()
 
     def check(self) -> None:
         """Rebuild the orders if a call was undone."""
@@ -54,22 +62,22 @@ class Book:
 
     # --- runs ---
 
-    def run(self, run_id: str) -> RunState | None:
+    def known(self, run_id: str) -> Rows | None:
         """The run, to be changed; None when it is not known or long over."""
-        run = self._run_rows.get(run_id)
-        if run is None:
+        rows = self.rows.get(run_id)
+        if rows is None:
             run = self.runs.edit(run_id) or self.recent.edit(run_id)
             if run is not None:
-                self._run_rows[run_id] = run
-        return run
+                rows = self.rows[run_id] = Rows(run)
+        return rows
 
-    def open(self, event: Event) -> RunState:
+    def open(self, event: Event) -> Rows:
         """A run not heard of before."""
         run = RunState(event.job, event.at_ns, event.at_ns, event.now_ns)
         self.runs.put(event.run_id, run)
-        self._run_rows[event.run_id] = run
         self._quiet.add(event.run_id, run)
-        return run
+        rows = self.rows[event.run_id] = Rows(run)
+        return rows
 
     def quietest(self) -> tuple[int, str] | None:
         """Of the runs going on, the one heard of longest ago: when (domain time), and its id."""
@@ -77,11 +85,10 @@ class Book:
 
     def forget(self, run_id: str) -> None:
         """A run that never was one."""
-        run = self.run(run_id)
-        if run is not None:
-            self._drop_steps(run_id, run)
+        rows = self.known(run_id)
+        if rows is not None:
+            self._drop(run_id, rows.run)
             self.runs.delete(run_id)
-            self._run_rows.pop(run_id, None)
 
     def end(self, run_id: str, run: RunState, status: RunStatus, now_ns: int) -> None:
         """The run is over, or is taken to be."""
@@ -102,8 +109,7 @@ class Book:
             self._bury(run_id, run)
 
     def _bury(self, run_id: str, run: RunState) -> None:
-        self._drop_steps(run_id, run)
-        self._run_rows.pop(run_id, None)
+        self._drop(run_id, run)
         counted = b"".join(digest(asset) for asset, state in run.assets.items() if state.made or state.failed)
         started_ns = run.first_ns if run.started_ns is None else run.started_ns
         tombstone = Tombstone(
@@ -117,17 +123,16 @@ class Book:
 
     # --- steps ---
 
-    def step(self, run_id: str, run: RunState, key: str) -> StepState:
+    def step(self, run_id: str, rows: Rows, key: str) -> StepState:
         """The step, to be changed; made if it is new."""
-        row = (run_id, key)
-        step = self._step_rows.get(row)
+        step = rows.steps.get(key)
         if step is None:
-            step = self._steps.edit(row)
+            step = self._steps.edit((run_id, key))
             if step is None:
-                step = StepState(assets=assets_of(run, key))
-                self._steps.put(row, step)
-                run.steps.append(key)
-            self._step_rows[row] = step
+                step = StepState(assets=assets_of(rows.run, key))
+                self._steps.put((run_id, key), step)
+                rows.run.steps.append(key)
+            rows.steps[key] = step
         return step
 
     def begun(self, run_id: str, key: str) -> bool:
@@ -135,20 +140,20 @@ class Book:
         step = self._steps.get((run_id, key))
         return step is not None and step.attempt > 0
 
-    def steps(self, run_id: str, run: RunState) -> Iterator[tuple[str, StepState]]:
+    def steps(self, run_id: str, rows: Rows) -> Iterator[tuple[str, StepState]]:
         """All known steps of the run, to be changed."""
-        for key in run.steps:
-            yield key, self.step(run_id, run, key)
+        for key in rows.run.steps:
+            yield key, self.step(run_id, rows, key)
 
-    def replan(self, run_id: str, run: RunState) -> None:
+    def replan(self, run_id: str, rows: Rows) -> None:
         """Something was planned after steps had been heard of."""
-        for key, step in self.steps(run_id, run):
-            step.assets = tuple(dict.fromkeys((*step.assets, *assets_of(run, key))))
+        for key, step in self.steps(run_id, rows):
+            step.assets = tuple(dict.fromkeys((*step.assets, *assets_of(rows.run, key))))
 
-    def _drop_steps(self, run_id: str, run: RunState) -> None:
+    def _drop(self, run_id: str, run: RunState) -> None:
+        self.rows.pop(run_id, None)
         for key in run.steps:
             self._steps.delete((run_id, key))
-            self._step_rows.pop((run_id, key), None)
 
 
 def digest(asset: str) -> bytes:

@@ -13,11 +13,16 @@ from processors.ledger.states import RunState, StepState
 _OPEN_MARKERS = 64
 
 
-def marked(event: Event, run: RunState, step: StepState | None, marker: Marker) -> InnerEnded | None:
+def marked(event: Event, run: RunState, step: StepState | None) -> InnerEnded | None:
     """A marker pair's start is remembered, its end gives the time between. A start alone never ends."""
-    markers = run.markers if step is None else step.markers
+    marker = event.detail
+    if not isinstance(marker, Marker):
+        return None
+    markers = run.markers if step is None else step.markers or {}
     if marker.start and len(markers) < _OPEN_MARKERS:
         markers[marker.start] = event.at_ns
+        if step is not None:
+            step.markers = markers
     if not marker.end:
         return None
     since_ns = markers.pop(marker.end, None)

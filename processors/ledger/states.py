@@ -84,9 +84,9 @@ class StepState(msgspec.Struct, omit_defaults=True):
     first_ns: int = 0  # first sign of the attempt to come: its process starts; 0 if none
     kind: str = ""
     assets: tuple[str, ...] = ()
-    starts: list[int] = []  # event times of its starts and ends: what comes again is known by them
-    ends: list[int] = []
-    markers: dict[str, int] = {}
+    starts: tuple[int, ...] = ()  # event times of its starts and ends: what comes again is known by them
+    ends: tuple[int, ...] = ()
+    markers: dict[str, int] | None = None
     input_ns: int = 0  # since when inputs are being loaded, an output is being stored
     output_ns: int = 0
 

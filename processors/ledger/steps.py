@@ -21,8 +21,9 @@ class Closed(NamedTuple):
 
 def started(step: StepState, at_ns: int) -> None:
     """STEP_START. Once attempts are known it says nothing new: a repeat, or a late one."""
-    if _again(step.starts, at_ns + 1) or step.attempt:
+    if step.attempt or at_ns + 1 in step.starts:
         return
+    step.starts = _kept(step.starts, at_ns + 1)
     _begin(step, at_ns)
 
 
@@ -31,8 +32,10 @@ def restarted(step: StepState, at_ns: int, number: int) -> Closed | None:
 
     Ends the attempt before, where nothing else has.
     """
-    if _again(step.starts, at_ns + number):  # clocks are coarse: a quick retry may have the time of its first attempt
+    told = at_ns + number  # clocks are coarse: a quick retry may have the time of the attempt before
+    if told in step.starts:
         return None
+    step.starts = _kept(step.starts, told)
     before = None
     if step.open:
         before = _end(step)
@@ -45,8 +48,9 @@ def restarted(step: StepState, at_ns: int, number: int) -> Closed | None:
 
 def up_for_retry(step: StepState, at_ns: int) -> Closed | None:
     """STEP_UP_FOR_RETRY."""
-    if _again(step.ends, at_ns):
+    if at_ns in step.ends:
         return None
+    step.ends = _kept(step.ends, at_ns)
     if step.displaced and step.open and at_ns < step.started_ns:
         step.displaced = False
         return None
@@ -58,8 +62,9 @@ def up_for_retry(step: StepState, at_ns: int) -> Closed | None:
 
 def ended(step: StepState, at_ns: int, since_ns: int | None = None) -> Closed | None:
     """STEP_SUCCESS, STEP_FAILURE. `since_ns`: when the attempt began, where the event itself says so."""
-    if _again(step.ends, at_ns):
+    if at_ns in step.ends:
         return None
+    step.ends = _kept(step.ends, at_ns)
     return _last_word(step, since_ns or step.first_ns or at_ns)
 
 
@@ -90,11 +95,5 @@ def _end(step: StepState) -> Closed:
     return Closed(step.attempt, step.started_ns)
 
 
-def _again(times: list[int], at_ns: int) -> bool:
-    """Whether this was told before; remembers it."""
-    if at_ns in times:
-        return True
-    times.append(at_ns)
-    if len(times) > _KEPT:
-        del times[0]
-    return False
+def _kept(times: tuple[int, ...], at_ns: int) -> tuple[int, ...]:
+    return (*times[1 - _KEPT :], at_ns)
