@@ -138,8 +138,9 @@ class _Decoder:
     def _list(self, node: Yaml, of: object, path: str, hint: object) -> object:
         node = unfolded(node, "[")
         if not isinstance(node.value, list):
-            example = f"; write `[{node.value}]`" if isinstance(node.value, str) and not node.written else ""
-            return self._fault(node, path, f"expected a list, got {_shown(node, path)}{example}")
+            shown = _shown(node, path)
+            example = f"; write `[{node.value}]`" if shown == f"`{node.value}`" else ""
+            return self._fault(node, path, f"expected a list, got {shown}{example}")
         items = [self.value(child, of, f"{path}[{index}]") for index, child in enumerate(node.value)]
         sound = [value for value in items if value is not _BAD]
         return self._checked(node, sound, hint, path) if self.lenient or len(sound) == len(items) else _BAD

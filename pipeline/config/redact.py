@@ -16,7 +16,7 @@ from pipeline.yaml_tree import Yaml
 REDACTED: Final = "[redacted]"
 
 _SECRET_NAME: Final = re.compile(
-    r"pass(word|wd|phrase|code)?$|secret|token|api[-_.]?key|access[-_.]?key|private|credential|authorization|auth$"
+    r"(^|[-_.])pass$|pass(word|wd|phrase|code)|secret|token|api[-_.]?key|access[-_.]?key|private|credential|authorization|auth$"
     r"|cookie|webhook|signature|signing|routing_?key|integration_?key|dsn$|jaas|sasl_?(plain_?)?pass",
     re.IGNORECASE,
 )
@@ -69,7 +69,7 @@ class _Redaction:
         if secret or kind is Secret or (node.written and not known):
             return REDACTED
         plain = typed(node, kind) if known and kind is not object else value
-        return re.sub(r"\$(?=[${])", "$$$$", without_secrets(plain)) if isinstance(plain, str) else plain
+        return re.sub(r"\$(?=[${])", "$$", without_secrets(plain)) if isinstance(plain, str) else plain
 
 
 def _read(node: Yaml, kind: object) -> Yaml:
