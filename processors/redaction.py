@@ -1,0 +1,161 @@
+"""The `redaction` processor: secrets do not leave. What they look like: `redaction_patterns`; how: `redaction_text`."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+
+from pipeline.batch import Batch
+from pipeline.components import Context, ProcessorSpec
+from pipeline.events import Event
+from pipeline.facts import ErrorInfo
+from pipeline.signals import Alert, LogRecord, Signal, Span
+from processors.redaction_patterns import PATTERNS, Pattern, PatternName
+from processors.redaction_text import Redactor
+
+_ON: Final[tuple[PatternName, ...]] = (
+    "assignments", "headers", "urls", "bearer", "private_keys", "jwt", "aws", "github", "gitlab", "slack", "stripe",
+    "google", "packages",
+)  # fmt: skip
+
+
+class RedactionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Replaces secrets in the texts of log records, alerts and spans, and in their extra fields and attributes.
+
+    Passwords and keys behind their names, URLs with a password, bearer tokens, private keys, JSON web tokens and the
+    tokens of AWS, GitHub, GitLab, Slack, Stripe, Google, npm and PyPI are known. Ids are never touched. In an events
+    pipeline it redacts messages and errors; the original bytes of an event (dead letters, the Kafka exporter) stay.
+    """
+
+    patterns: tuple[PatternName, ...] = _ON
+    """What is looked for. Besides those on by default there are `emails` and `cards` (with a right check digit)."""
+    extra: dict[str, str] = {}
+    """More of them: name → regular expression. A group named `secret` is replaced, else the whole match."""
+    names: tuple[str, ...] = (
+        "password", "passwd", "pwd", "passphrase", "secret", "token", "api_key", "apikey", "access_key", "private_key",
+        "account_key", "authorization", "cookie", "credential", "credentials",
+    )  # fmt: skip
+    """Fields and attributes with one of these words in their name are replaced whatever they hold; a number, only
+    where the word ends the name (`token_count` stays)."""
+    allow: tuple[str, ...] = ()
+    """Regular expressions of what is no secret though it looks like one; each must match the whole of it."""
+    allow_names: tuple[str, ...] = ()
+    """Names of fields and attributes that are no secrets' though they look like it (`token_type`)."""
+    replacement: str = "[redacted]"
+    """What is written in place of a secret."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What is wrong with the options beyond their types: (option, message)."""
+        for option, sources in (("extra", tuple(self.extra.values())), ("allow", self.allow)):
+            for source in sources:
+                try:
+                    if option == "extra" and re.compile(source).match(""):
+                        yield option, f"`{source}` matches the empty text, so everywhere"
+                    re.compile(source)
+                except re.error as error:
+                    yield option, f"`{source}` is no regular expression: {error}"
+        if not self.replacement or re.search(r"[\s\"'\\,;&@:/]", self.replacement):
+            yield "replacement", "must be one word without quotes and , ; & @ : /, so that it is no secret itself"
+
+
+class Redaction:
+    """The processor; stateless."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._ways: dict[type, Callable[[Any], object]] = {
+            LogRecord: self._log,
+            Alert: self._alert,
+            Span: self._span,
+            Event: self._event,
+        }
+
+    async def process(self, batch: Batch[object], /) -> Batch[object]:
+        """The same items without secrets; a batch without any is the same batch."""
+        changed: dict[int, object] = {}
+        for place, item in enumerate(batch.items):
+            way = self._ways.get(type(item))
+            if way is not None and (new := way(item)) is not item:
+                changed[place] = new
+        if not changed:
+            return batch
+        return batch.carrying([changed.get(place, item) for place, item in enumerate(batch.items)])
+
+    def _log(self, log: LogRecord) -> LogRecord:
+        message = self._redactor.text(log.message)
+        if message is log.message and not (log.extra or log.error_message or log.error_stack):
+            return log  # nearly all
+        changes: dict[str, Any] = {"message": message} if message is not log.message else {}
+        if log.error_message or log.error_stack:
+            changes |= self._texts(log, "error_message", "error_stack")
+        if log.extra and (extra := self._redactor.map(log.extra)) is not None:
+            changes["extra"] = extra
+        return msgspec.structs.replace(log, **changes) if changes else log
+
+    def _alert(self, alert: Alert) -> Alert:
+        changes = self._texts(alert, "title", "summary")
+        if alert.error is not None and (error := self._redactor.error(alert.error)) is not alert.error:
+            changes["error"] = error
+        if alert.tags and (tags := self._redactor.map(alert.tags)) is not None:
+            changes["tags"] = tags
+        return msgspec.structs.replace(alert, **changes) if changes else alert
+
+    def _span(self, span: Span) -> Span:
+        changes = self._texts(span, "error") if span.error else {}
+        if span.attributes and (attributes := self._redactor.map(span.attributes)) is not None:
+            changes["attributes"] = attributes
+        if span.events:
+            found = [(event, self._redactor.map(event.attributes)) for event in span.events]
+            if any(attributes is not None for _, attributes in found):
+                changes["events"] = tuple(
+                    event if attributes is None else msgspec.structs.replace(event, attributes=attributes)
+                    for event, attributes in found
+                )
+        return msgspec.structs.replace(span, **changes) if changes else span
+
+    def _event(self, event: Event) -> Event:
+        event.message = self._redactor.text(event.message)
+        if event.detail is not None:
+            event.detail = self._without(event.detail)
+        if event.outcomes:
+            event.outcomes = tuple([self._without(outcome) for outcome in event.outcomes])
+        return event
+
+    def _without(self, part: Any) -> Any:
+        """A detail or outcome whose error is redacted; most have none."""
+        error = getattr(part, "error", None)
+        if not isinstance(error, ErrorInfo):
+            return part
+        new = self._redactor.error(error)
+        return part if new is error else msgspec.structs.replace(part, error=new)
+
+    def _texts(self, item: object, *names: str) -> dict[str, Any]:
+        old = {name: getattr(item, name) for name in names}
+        return {name: new for name, text in old.items() if (new := self._redactor.text(text)) is not text}
+
+
+def redactor_of(config: RedactionConfig, found: Callable[[str], None]) -> Redactor:
+    """What the options say. Raises re.error on an expression that is none."""
+    extra = {name: Pattern(re.compile(source)) for name, source in config.extra.items()}
+    return Redactor(
+        {name: pattern for name, pattern in PATTERNS.items() if name in config.patterns} | extra,
+        config.names,
+        [re.compile(source) for source in config.allow],
+        config.allow_names,
+        config.replacement,
+        found,
+    )
+
+
+@asynccontextmanager
+async def build(config: RedactionConfig, context: Context) -> AsyncIterator[Redaction]:
+    """Compile the expressions."""
+    counter = context.meter.create_counter("dagtel_redacted", description="Secrets replaced, by what they looked like.")
+    yield Redaction(redactor_of(config, lambda name: counter.add(1, {"component": context.id, "pattern": name})))
+
+
+SPEC = ProcessorSpec(
+    "redaction", RedactionConfig, build, takes=frozenset({Signal.LOGS, Signal.ALERTS, Signal.TRACES, Signal.EVENTS})
+)
