@@ -67,9 +67,9 @@ class Membership:
         """The group takes all back. Returns when what was put is committed, or the time for that is over."""
         self.generation += 1
         self.assigned, self.open = None, {}
-        if self._stopped or not self.held:
+        if self._stopped:
             return
-        try:
+        try:  # also when nothing is held yet: a load may be on its way
             with anyio.fail_after(self._budget_s) as self._revoking:
                 await self.release()
         except TimeoutError:
