@@ -21,7 +21,7 @@ _ENTRIES = {
     "JsonMetadataEntry": "jsonString",
     "MarkdownMetadataEntry": "mdStr",
     "IntMetadataEntry": "intRepr",
-    "FloatMetadataEntry": "floatRepr",
+    "FloatMetadataEntry": "floatValue",  # floatRepr is newer
     "BoolMetadataEntry": "boolValue",
 }
 _OWNERS = {"UserAssetOwner": "email", "TeamAssetOwner": "team"}
@@ -108,6 +108,7 @@ class _Entry(msgspec.Struct, rename="camel"):
     json_string: str | None = None
     md_str: str | None = None
     int_repr: str | None = None
+    float_value: float | None = None
     float_repr: str | None = None
     bool_value: bool | None = None
 
@@ -213,7 +214,8 @@ def _text(entry: _Entry) -> str | None:
     if entry.bool_value is not None:
         return "true" if entry.bool_value else "false"
     values = (entry.text, entry.url, entry.path, entry.json_string, entry.md_str, entry.int_repr, entry.float_repr)
-    return next((value for value in values if value is not None), None)
+    text = next((value for value in values if value is not None), None)
+    return repr(entry.float_value) if text is None and entry.float_value is not None else text
 
 
 # --- joining ---------------------------------------------------------------------------------------------------------

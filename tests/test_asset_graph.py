@@ -1,6 +1,7 @@
 """The webserver's answer becomes asset facts, whatever the version of Dagster."""
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -41,6 +42,22 @@ def test_metadata_freshness_checks_and_location_are_read() -> None:
     assert facts.jobs == ("__ASSET_JOB", "daily_refresh")
     assert facts.tags["tier"] == "1"
     assert facts.partitioned
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ({"text": "x"}, "x"),
+        ({"intRepr": "24"}, "24"),
+        ({"floatValue": 0.5}, "0.5"),
+        ({"floatRepr": "0.5", "floatValue": 0.5}, "0.5"),
+        ({"boolValue": False}, "false"),
+        ({"mdStr": "# x"}, "# x"),
+    ],
+)
+def test_plain_metadata_is_text(entry: dict[str, object], text: str) -> None:
+    node = {"assetKey": {"path": ["a"]}, "metadataEntries": [{"label": "l", **entry}, {"label": "table"}]}
+    assert parse_asset_nodes(json.dumps({"assetNodes": [node]}).encode())["a"].metadata == {"l": text}
 
 
 def test_the_answer_may_stand_without_graphqls_data() -> None:
@@ -85,6 +102,17 @@ def test_the_query_asks_for_nothing_that_the_webserver_does_not_know() -> None:
         "{ assetNodes { assetKey { path } dependencyKeys { path } "
         "owners { __typename ... on UserAssetOwner { email } } metadataEntries { __typename label } } }"
     )
+
+
+def test_the_docs_ask_for_all_that_is_read() -> None:
+    docs = (DATA.parents[1] / "docs" / "lineage.md").read_text()
+    fields = {
+        "assetKey", "dependencyKeys", "groupName", "description", "kinds", "computeKind", "jobNames", "isExecutable",
+        "isPartitioned", "tags", "repository", "owners", "internalFreshnessPolicy", "metadataEntries",
+        "assetChecksOrError",
+    }  # fmt: skip
+    words = set(re.findall(r"\w+", asset_query(fields)))
+    assert words - set(re.findall(r"\w+", docs)) == set()
 
 
 def webserver(fields: list[str], types: list[str], answer: bytes) -> FakeHttp:

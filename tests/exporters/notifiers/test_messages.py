@@ -120,6 +120,12 @@ def test_json(case: str) -> None:
     held(f"{case}.alert.json", json.dumps(json.loads(alert_json(CASES[case])), indent=1, ensure_ascii=False) + "\n")
 
 
+@pytest.mark.parametrize("case", ["firing", "escalated"])
+def test_the_docs_show_what_is_sent(case: str) -> None:
+    docs = (GOLDEN.parents[3] / "docs" / "alerts.md").read_text()
+    assert (GOLDEN / f"{case}.txt").read_text().strip() in docs
+
+
 def test_the_first_failure_is_the_seeds_picture() -> None:
     said = message(msgspec.structs.replace(SEED, links=Links()))
     assert said is not None
