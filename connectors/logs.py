@@ -28,6 +28,7 @@ from pipeline.trace_ids import run_span_id, step_span_id, trace_id
 _MAX_IDS: Final = 65536
 _MS: Final = 1_000_000
 _BEFORE_ANY_ATTEMPT: Final = frozenset({"planned", "skipped"})
+_CONSEQUENTIAL: Final = (AssetMaterialized, AssetFailed, AssetGone)
 _FAILURES: Final = frozenset({"STEP_FAILURE", "ASSET_FAILED_TO_MATERIALIZE"})
 """Events whose own record names the asset that failed, when it is only one."""
 
@@ -56,8 +57,10 @@ class Logs:
         for event in batch.items:
             if event.raw:
                 records.append(self._record(event))
-            if event.outcomes:
-                self._consequences(event, records)
+            for outcome in event.outcomes:
+                if isinstance(outcome, _CONSEQUENTIAL):
+                    self._consequences(event, records)
+                    break
         return records
 
     def _record(self, event: Event) -> LogRecord:

@@ -40,18 +40,22 @@ class Baselines:
 
     def __init__(self, config: SlowConfig, table: Table[str, tuple[float, ...]]) -> None:
         self._config, self._table = config, table
+        self._factor, self._excess_ns = config.factor, config.excess.ns
 
     def is_slow(self, made: AssetMaterialized) -> bool:
         """Whether this success took much longer than those before it."""
-        config, past = self._config, self._table.get(made.asset)
-        if not config.factor or made.duration_ns is None or past is None or len(past) < config.at_least:
+        took, factor = made.duration_ns, self._factor
+        if not factor or took is None or took < self._excess_ns:
+            return False
+        past = self._table.get(made.asset)
+        if past is None or len(past) < self._config.at_least or took < factor * min(past):  # min: no sort as a rule
             return False
         usual = sorted(past)[len(past) // 2]
-        return made.duration_ns >= usual * config.factor and made.duration_ns - usual >= config.excess.ns
+        return took >= usual * factor and took - usual >= self._excess_ns
 
     def learn(self, made: AssetMaterialized) -> None:
         """From now on this success is one of those before."""
-        if not self._config.factor or made.duration_ns is None or not made.execution:
+        if not self._factor or made.duration_ns is None or not made.execution:
             return
         past = self._table.get(made.asset)
         if past is None and len(self._table) >= MAX_ASSETS:

@@ -42,10 +42,11 @@ def _line(record: LogRecord) -> str:
 
 
 def _with_extra(record: LogRecord, line: bytes, start: int) -> str:
-    nested = len(_encode(record.extra)) + len(',"extra":')
-    own = line[start : -_tail(record.code_location) - nested].decode()
-    extra = {key: value for key, value in record.extra.items() if key not in OURS}
-    return f"{{{own},{_encode(extra).decode()[1:]}" if extra else f"{{{own}}}"
+    extra = _encode(record.extra)
+    own = line[start : -_tail(record.code_location) - len(',"extra":') - len(extra)].decode()
+    if not OURS.isdisjoint(record.extra):
+        extra = _encode({key: value for key, value in record.extra.items() if key not in OURS})
+    return f"{{{own},{extra[1:].decode()}" if extra != b"{}" else f"{{{own}}}"
 
 
 @lru_cache(maxsize=1024)

@@ -104,9 +104,7 @@ class Loki:
         lines = json_lines(records)
         limit = self._config.max_line_bytes
         if max(map(len, lines)) * 4 > limit:  # a character is 4 bytes at most
-            lines = [
-                x if len(x.encode()) <= limit else shortened(r, limit) for r, x in zip(records, lines, strict=True)
-            ]
+            lines = [_fitting(record, line, limit) for record, line in zip(records, lines, strict=True)]
         return self._payloads(records, lines)
 
     def _payloads(self, records: Sequence[LogRecord], lines: Sequence[str]) -> list[Payload]:
@@ -161,6 +159,10 @@ def _expect_all_kept(response: Response) -> None:
     if response.status == 400 and any(word in response.body for word in _SINGLE_ENTRIES):
         text = response.body[:1000].decode("utf-8", "replace").strip()
         raise PartialError(f"Loki refused some entries: {text}", {-1: text})
+
+
+def _fitting(record: LogRecord, line: str, limit: int) -> str:
+    return line if len(line) * 4 <= limit or len(line.encode()) <= limit else shortened(record, limit)
 
 
 def _metadata(record: LogRecord, names: Sequence[str]) -> dict[str, str]:
