@@ -201,7 +201,7 @@ class Event(msgspec.Struct):
     attempt, assets, outcomes; `enrichment`: run, catalog). When two pipelines read one receiver each has its own copy.
     """
 
-    raw: bytes
+    raw: bytes  # b"": no entry of Dagster's log, but the ledger's own carrier of outcomes (RUN_UNFINISHED)
     type: str  # stored value of DagsterEventType with PIPELINE_* names, or LOG; unknown types pass as they are
     run_id: str  # "" for an event without a run
     at_ns: int  # the event's own timestamp, Unix ns, UTC; not monotonic within a run
