@@ -34,7 +34,8 @@ def trace_request(spans: Sequence[Span]) -> bytes:
         ResourceSpans(resource=_resource(r), scope_spans=[ScopeSpans(scope=scope, spans=group)])
         for r, group in by_resource.items()
     ]
-    return ExportTraceServiceRequest(resource_spans=groups).SerializeToString(deterministic=True)
+    body: bytes = ExportTraceServiceRequest(resource_spans=groups).SerializeToString(deterministic=True)
+    return body
 
 
 def logs_request(records: Sequence[LogRecord], resource: Labels) -> bytes:
@@ -50,7 +51,8 @@ def logs_request(records: Sequence[LogRecord], resource: Labels) -> bytes:
         )
         for location, group in by_location.items()
     ]
-    return ExportLogsServiceRequest(resource_logs=groups).SerializeToString(deterministic=True)
+    body: bytes = ExportLogsServiceRequest(resource_logs=groups).SerializeToString(deterministic=True)
+    return body
 
 
 def rejected(body: bytes, traces: bool) -> tuple[int, str]:
