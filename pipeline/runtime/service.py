@@ -5,6 +5,7 @@ receivers, what was read, the last checkpoint, the outbox, all within `shutdown_
 is in the store and goes first at the next start.
 """
 
+import gc
 import logging
 import random
 import signal
@@ -43,6 +44,8 @@ from pipeline.topology.plan import Node, Plan
 log = logging.getLogger("dagtel.service")
 
 Serve = Callable[[Mapping[str, Mapping[str, Asgi]]], AbstractAsyncContextManager[None]]
+GC_THRESHOLDS = (50_000, 20, 100)
+"""A batch makes tens of thousands of objects and hardly a cycle: the default of 700 costs a fifth of all CPU time."""
 RESTART_WAITS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -54,6 +57,8 @@ async def run_service(plan: Plan, once: bool, serve: Serve, clock: Clock | None 
     """
     own = plan.service.telemetry
     loki = own.logs.loki
+    gc.freeze()  # what was imported lives as long as the daemon
+    gc.set_threshold(*GC_THRESHOLDS)
     with own_log(own.logs.level, own.logs.format, loki.url if loki else "", loki.labels if loki else None):
         try:
             async with AsyncExitStack() as stack:

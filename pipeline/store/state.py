@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Delete, Engine, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -22,6 +22,8 @@ from pipeline.errors import StateError
 from pipeline.store.database import open_sqlite, translating
 from pipeline.store.migrations import migrate
 from pipeline.store.schema import DEAD_LETTERS, META, OUTBOX, POSITIONS, RECEIPTS, ROWS, SHARDS
+
+_ROW_KEY = ("shard", "owner", "name", "key")
 
 StoredRow = tuple[bytes, int, bytes]
 """Key, version and value of a state row, encoded."""
@@ -255,18 +257,19 @@ def _write_positions(tx: Connection, positions: Mapping[str, Position]) -> None:
 
 
 def _write_rows(tx: Connection, rows: Sequence[StateRow]) -> None:
-    kept = [msgspec.structs.asdict(r) for r in rows if r.value is not None]
-    gone = [{"s": r.shard, "o": r.owner, "n": r.name, "k": r.key} for r in rows if r.value is None]
+    """The one place where a checkpoint has thousands of rows: they go past SQLAlchemy's binding, which costs 5 µs each."""
+    kept = [(r.shard, r.owner, r.name, r.key, r.version, r.value) for r in rows if r.value is not None]
+    gone = [(r.shard, r.owner, r.name, r.key) for r in rows if r.value is None]
     if kept:
-        tx.execute(_upsert(ROWS, ("shard", "owner", "name", "key")), kept)
+        tx.exec_driver_sql(_sql(tx, _upsert(ROWS, _ROW_KEY)), kept)
     if gone:
         c = ROWS.c
-        tx.execute(
-            delete(ROWS).where(
-                c.shard == bindparam("s"), c.owner == bindparam("o"), c.name == bindparam("n"), c.key == bindparam("k")
-            ),
-            gone,
-        )
+        one = (c.shard == bindparam("s"), c.owner == bindparam("o"), c.name == bindparam("n"), c.key == bindparam("k"))
+        tx.exec_driver_sql(_sql(tx, delete(ROWS).where(*one)), gone)
+
+
+def _sql(tx: Connection, statement: Insert | Delete) -> str:
+    return str(statement.compile(dialect=tx.dialect))
 
 
 def _write_outbox(tx: Connection, outbox: Sequence[OutboxRow]) -> None:

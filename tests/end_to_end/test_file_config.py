@@ -1,0 +1,140 @@
+"""`configs/file.yaml` on real event logs: the figures equal the truth, and a kill at any moment changes nothing."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
+DAGTEL = Path(sys.executable).with_name("dagtel")
+
+
+def environment(events: Path, out: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "DAGTEL_INPUT": str(events), "DAGTEL_OUT": str(out), **more}
+
+
+def command(*sets: str) -> list[str]:
+    options = [option for each in sets for option in ("--set", each)]
+    return [str(DAGTEL), "run", "--config", str(ROOT / "configs" / "file.yaml"), "--once", *options]
+
+
+def run(events: Path, out: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(), env=environment(events, out, **more), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def items(out: Path) -> dict[str, Counter[str]]:
+    """Every item of every file, whatever lines they came in."""
+    spans = [
+        json.dumps(span, sort_keys=True)
+        for request in lines(out / "spans.jsonl")
+        for resource in request["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+    found = {"spans": Counter(spans)}
+    for name in ("logs", "alerts", "dead_letters"):
+        found[name] = Counter((out / f"{name}.jsonl").read_text().splitlines())
+    found["metrics"] = Counter((out / "metrics.prom").read_text().splitlines())
+    return found
+
+
+@pytest.mark.parametrize("version", ["1.7", "1.10", "1.13"])
+def test_the_figures_equal_what_dagsters_own_api_says(version: str, tmp_path: Path) -> None:
+    events, truth = DATA / f"dagster-{version}.jsonl", DATA / f"truth-{version}.json"
+    done = run(events, tmp_path)
+    assert done.returncode == 0, done.stderr
+    checked = subprocess.run(
+        [sys.executable, str(DATA / "check.py"), str(events), str(truth), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
+    assert re.fullmatch(r"(\d+) of \1 figures agree with .*\n", checked.stdout)
+
+
+def test_the_impact_of_a_failing_asset_is_what_dagsters_graph_says(tmp_path: Path) -> None:
+    done = run(DATA / "dagster-1.13.jsonl", tmp_path, DAGTEL_GRAPH=str(DATA / "asset-graph.json"))
+    assert done.returncode == 0, done.stderr
+    truth = json.loads((DATA / "truth-lineage.json").read_text())["assets"]
+    alerts = [a for a in lines(tmp_path / "alerts.jsonl") if a["kind"] == "asset_failure"]
+    assert len({a["asset"] for a in alerts}) >= 5
+    for alert in alerts:
+        assert set(alert["impact"]["assets"]) == set(truth[alert["asset"]]["downstream"]), alert["asset"]
+
+
+def test_nothing_is_skipped_when_there_is_no_asset_graph(tmp_path: Path) -> None:
+    done = run(DATA / "dagster-1.13.jsonl", tmp_path)
+    assert done.returncode == 0
+    assert any(a["impact"]["assets"] for a in lines(tmp_path / "alerts.jsonl") if a["kind"] == "asset_failure")
+
+
+def test_a_second_run_over_the_same_folder_adds_nothing(tmp_path: Path) -> None:
+    run(DATA / "dagster-1.10.jsonl", tmp_path)
+    before = items(tmp_path)
+    assert run(DATA / "dagster-1.10.jsonl", tmp_path).returncode == 0
+    assert items(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_items(tmp_path: Path) -> None:
+    """12 kills at random moments; batches of 20 and checkpoints of 5 ms, so that most of them hit something."""
+    events = DATA / "dagster-1.13.jsonl"
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run(events, whole).returncode == 0
+    slow = command("receivers.file.max_items=20", "service.checkpoint_interval=5ms")
+    chance, kills = random.Random(7), 0
+    while kills < 12:
+        process = subprocess.Popen(slow, env=environment(events, cut), stderr=subprocess.DEVNULL)
+        time.sleep(0.25 + chance.random() * 0.9)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills >= 3, "the run was over before it could be killed"
+    done = subprocess.run(slow, env=environment(events, cut), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    expected, found = items(whole), items(cut)
+    for kind in expected:
+        assert found[kind] == expected[kind], kind
+
+
+def test_input_of_any_shape_is_dead_lettered_or_processed_and_stops_nothing(tmp_path: Path) -> None:
+    good = (DATA / "dagster-1.7.jsonl").read_bytes().splitlines()[:300]
+    bad = [b"{", b"null", b"[]", b'"text"', b"\xff\xfe\x00", b'{"a": 1}', b"1e999", b"[" * 5000, b'{"timestamp": "x"}']
+    mixed = []
+    for number, line in enumerate(good):
+        mixed.append(line)
+        if number % 10 == 9:
+            mixed.append(bad[number // 10 % len(bad)])
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(b"\n".join(mixed) + b"\n")
+    done = run(events, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    dead = lines(tmp_path / "out" / "dead_letters.jsonl")
+    assert len(dead) == 30
+    assert all(letter["message"] and letter["origin"].startswith("file:") for letter in dead)
+    logs = [record for record in lines(tmp_path / "out" / "logs.jsonl") if not record.get("derived")]
+    assert len(logs) == 300
+
+
+def test_a_missing_input_is_said_and_exits_with_1(tmp_path: Path) -> None:
+    done = run(tmp_path / "nowhere.jsonl", tmp_path / "out")
+    assert done.returncode == 1
+    assert "nowhere.jsonl" in done.stderr
