@@ -33,7 +33,7 @@ MARKS: Final[dict[Severity, str]] = {"INFO": "ℹ️", "WARNING": "⚠️", "ERR
 
 # Control characters, and those that turn the direction of text: neither has a place in a message.
 _CONTROL: Final = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 _SPACE: Final = re.compile(r"\s+")
 
@@ -183,8 +183,9 @@ def _impact(alert: Alert) -> tuple[str, ...]:
     if impact is None or not (impact.assets or impact.exposures):
         return ()
     lines = []
-    if impact.assets:
-        lines.append(f"{_plural(len(impact.assets), 'asset')} will be stale until resolved")
+    if impact.assets:  # a check that fails stops nothing by itself: what is built on the data may be wrong, not old
+        effect = "may hold bad data" if alert.check else "will be stale until resolved"
+        lines.append(f"{_plural(len(impact.assets), 'asset')} {effect}")
     kinds = impact.exposure_kinds or ("dashboard",) * len(impact.exposures)
     shown = list(zip(impact.exposures, kinds, strict=False))
     lines += [f'{_kind(kind)} "{_line(name)}" affected' for name, kind in shown[:NAMED]]
