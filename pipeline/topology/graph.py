@@ -39,7 +39,7 @@ class Graph:
         return tuple(order)
 
     def cycles(self) -> Iterator[tuple[str, ...]]:
-        """Each way round once: `("a", "b")` for a → b → a. Of ways that share a pipeline one is told."""
+        """Ways round, each once: `("a", "b")` for a → b → a. Each pipeline of a cycle is in one of them."""
         told: set[str] = set()
         for start in self.feeds:
             if start not in told and (way := self._way_round(start)):

@@ -126,5 +126,5 @@ def _checked(kind: Kind, name: str, loaded: object) -> AnySpec:
         except TypeError as error:
             raise NoComponent(f"the plugin `{name}` is no processor: {error}") from error
     raise NoComponent(
-        f"the plugin `{name}` is no {singular(kind)}: it is a {type(loaded).__name__}, not a {expected.__name__}"
+        f"the plugin `{name}` is no {singular(kind)}: it is of type {type(loaded).__name__}, not a {expected.__name__}"
     )
