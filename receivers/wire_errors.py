@@ -6,6 +6,7 @@ Outer errors of the `cause` chain are the framework's (DagsterExecutionStepExecu
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -22,6 +23,8 @@ _LIBRARY: Final = re.compile(
     r"|^<",  # <frozen runpy>, <string>
     re.IGNORECASE,
 )
+_LONGEST: Final = 2000
+"""Characters of a frame's text that are looked at: a path and a line of source."""
 
 
 class _WireError(msgspec.Struct):
@@ -37,6 +40,7 @@ class _Frame(NamedTuple):
     file: str
     line: int
     function: str
+    of_user: bool
 
 
 _decode = msgspec.json.Decoder(_WireError | None).decode
@@ -89,7 +93,7 @@ def _without_class(error: _WireError) -> str:
 def _user_frames(chain: Sequence[_WireError]) -> list[_Frame]:
     """The user's frames of the innermost error that has any."""
     for error in reversed(chain):
-        frames = [frame for frame in _frames(error) if not _LIBRARY.search(frame.file)]
+        frames = [frame for frame in _frames(error) if frame.of_user]
         if frames:
             return frames
     return []
@@ -100,17 +104,20 @@ def _last_frame(chain: Sequence[_WireError]) -> _Frame:
         frames = _frames(error)
         if frames:
             return frames[-1]
-    return _Frame("", 0, "")
+    return _Frame("", 0, "", False)
 
 
 def _frames(error: _WireError) -> list[_Frame]:
     """One entry of `stack` is one frame (its "File" line and its source line)."""
-    found = []
-    for entry in error.stack:
-        match = _FRAME.match(entry)
-        if match:
-            found.append(_Frame(match[1], int(match[2][:9]), (match[3] or "").strip()))
-    return found
+    return [frame for entry in error.stack if (frame := _frame(entry[:_LONGEST])) is not None]
+
+
+@lru_cache(maxsize=4096)  # nearly all frames of a stack are the framework's, the same in every stack
+def _frame(entry: str) -> _Frame | None:
+    match = _FRAME.match(entry)
+    if match is None:
+        return None
+    return _Frame(match[1], int(match[2][:9]), (match[3] or "").strip(), not _LIBRARY.search(match[1]))
 
 
 def _stack(chain: Sequence[_WireError]) -> str:

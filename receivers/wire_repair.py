@@ -18,7 +18,6 @@ LATEST_S: Final = 2**32
 """No event is later than this Unix second (the year 2106): nanoseconds, and sums of two of them, fit 64 bits."""
 
 _SMALLEST, _LARGEST = -(2**63), 2**64
-_FINE_S: Final = 2**30, 2**31
 
 
 def parsed(raw: bytes) -> object:
@@ -70,7 +69,7 @@ def nanos(seconds: float, record_ns: int) -> int:
     A time that cannot be (NaN, infinite, before 1970, after 2106) gives way to the record's own time `record_ns`
     where the carrier has one (> 0), else to the nearest that can be; NaN is then 1970.
     """
-    if _FINE_S[0] <= seconds < _FINE_S[1]:
+    if 1_073_741_824 <= seconds < 2_147_483_648:
         # Doubles of this size (2004 … 2038) are 238 ns apart: their shortest text has seven decimals (the nearest
         # 100 ns), or six where a whole microsecond is that double too. A product with 1e9 would not be exact.
         whole = int(seconds)

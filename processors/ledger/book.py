@@ -38,7 +38,7 @@ class Book:
         self.runs: Table[str, RunState] = state.table("runs", str, RunState, version=1)
         self.recent: Table[str, RunState] = state.table("recent", str, RunState, version=1)
         self.ended: Table[str, Tombstone] = state.table("ended", str, Tombstone, version=1)
-        self._steps: Table[tuple[str, ...], StepState] = state.table("steps", tuple[str, ...], StepState, version=1)
+        self._steps: Table[str, StepState] = state.table("steps", str, StepState, version=1)
         self._calls: Table[str, int] = state.table("calls", str, int, version=1)
         self._calls_made = self._calls.get("made") or 0
         self._quiet = Oldest(self.runs, _seen)
@@ -127,17 +127,18 @@ class Book:
         """The step, to be changed; made if it is new."""
         step = rows.steps.get(key)
         if step is None:
-            step = self._steps.edit((run_id, key))
+            row = f"{run_id}\0{key}"  # a text keeps its hash, a tuple does not: four lookups follow
+            step = self._steps.edit(row)
             if step is None:
                 step = StepState(assets=assets_of(rows.run, key))
-                self._steps.put((run_id, key), step)
+                self._steps.put(row, step)
                 rows.run.steps.append(key)
             rows.steps[key] = step
         return step
 
     def begun(self, run_id: str, key: str) -> bool:
         """Whether an attempt of the step has begun."""
-        step = self._steps.get((run_id, key))
+        step = self._steps.get(f"{run_id}\0{key}")
         return step is not None and step.attempt > 0
 
     def steps(self, run_id: str, rows: Rows) -> Iterator[tuple[str, StepState]]:
@@ -153,7 +154,7 @@ class Book:
     def _drop(self, run_id: str, run: RunState) -> None:
         self.rows.pop(run_id, None)
         for key in run.steps:
-            self._steps.delete((run_id, key))
+            self._steps.delete(f"{run_id}\0{key}")
 
 
 def digest(asset: str) -> bytes:

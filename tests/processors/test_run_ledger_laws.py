@@ -183,6 +183,7 @@ def fates(events: Sequence[Event]) -> list[tuple[object, ...]]:
 CHOICES = st.lists(st.integers(0, 5), max_size=60)
 
 
+@settings(deadline=None)
 @given(RUNS, CHOICES, st.data())
 def test_how_the_log_is_cut_into_batches_changes_nothing(
     runs: list[object], choices: list[int], data: st.DataObject
@@ -192,6 +193,7 @@ def test_how_the_log_is_cut_into_batches_changes_nothing(
     assert annotations(followed(events, cuts)) == annotations(followed(events))
 
 
+@settings(deadline=None)
 @given(RUNS, CHOICES, st.data())
 def test_a_restart_anywhere_changes_nothing(runs: list[object], choices: list[int], data: st.DataObject) -> None:
     events = mixed(logs(runs), choices)
@@ -199,12 +201,14 @@ def test_a_restart_anywhere_changes_nothing(runs: list[object], choices: list[in
     assert annotations(followed(events, cuts, restart=True)) == annotations(followed(events))
 
 
+@settings(deadline=None)
 @given(RUNS, CHOICES, CHOICES)
 def test_runs_do_not_touch_one_another(runs: list[object], first: list[int], second: list[int]) -> None:
     built = logs(runs)
     assert by_run(followed(mixed(built, first))) == by_run(followed(mixed(built, second)))
 
 
+@settings(deadline=None)
 @given(RUNS, CHOICES, st.data())
 def test_nothing_is_told_twice_because_an_event_comes_twice(
     runs: list[object], choices: list[int], data: st.DataObject
@@ -223,6 +227,7 @@ def test_nothing_is_told_twice_because_an_event_comes_twice(
     assert len(once) == len(set(once))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(ATTEMPTS, ENDS), min_size=1, max_size=2), CHOICES, st.data())
 def test_a_log_as_dagster_writes_it_is_told_the_same_with_repeats(
     runs: list[object], choices: list[int], data: st.DataObject
@@ -234,7 +239,7 @@ def test_a_log_as_dagster_writes_it_is_told_the_same_with_repeats(
     assert sorted(map(str, fates(followed(repeated)))) == sorted(map(str, fates(followed(events))))
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(RUNS, st.randoms(use_true_random=False))
 def test_any_order_tells_each_fate_at_most_once(runs: list[object], random: object) -> None:
     events = [event for run in logs(runs) for event in run]
@@ -243,6 +248,7 @@ def test_any_order_tells_each_fate_at_most_once(runs: list[object], random: obje
     assert len(told) == len(set(told))
 
 
+@settings(deadline=None)
 @given(RUNS, CHOICES)
 def test_no_attempt_of_a_run_that_goes_on_is_left_without_an_end(runs: list[object], choices: list[int]) -> None:
     events = mixed(logs(runs), choices)

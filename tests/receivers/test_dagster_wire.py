@@ -318,11 +318,13 @@ def test_an_error_beside_a_log_message_is_kept() -> None:
 # --- times -----------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=0, max_value=2**32, exclude_max=True))
 def test_a_time_is_exactly_what_its_shortest_text_says(seconds: float) -> None:
     assert nanos(seconds, 0) == int((Decimal(repr(seconds)) * 10**9).to_integral_value())
 
 
+@settings(deadline=None)
 @given(st.integers(2**30 * 10**7, 2**31 * 10**7 - 1))
 def test_a_time_of_our_days_keeps_its_seven_decimals(tenths: int) -> None:
     seconds = float(Decimal(tenths) / 10**7)
@@ -403,6 +405,7 @@ def survives(raw: bytes) -> None:
         text.encode()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_never_raise_anything_else(raw: bytes) -> None:
     survives(raw)
@@ -416,7 +419,7 @@ JSON = st.recursive(
 PLACES = st.sampled_from(["entry", "event", "data", "inside"])
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(st.sampled_from(LINES), PLACES, st.data())
 def test_any_value_in_any_place_is_an_event_or_a_decode_error(line: bytes, place: str, data: st.DataObject) -> None:
     wire = json.loads(line)
@@ -434,7 +437,7 @@ def test_any_value_in_any_place_is_an_event_or_a_decode_error(line: bytes, place
     survives(json.dumps(wire).encode())
 
 
-@settings(max_examples=500)
+@settings(deadline=None, max_examples=500)
 @given(st.sampled_from(LINES), st.data())
 def test_a_recorded_line_with_its_bytes_changed_is_an_event_or_a_decode_error(line: bytes, data: st.DataObject) -> None:
     raw = bytearray(line)
