@@ -257,7 +257,7 @@ def _write_positions(tx: Connection, positions: Mapping[str, Position]) -> None:
 
 
 def _write_rows(tx: Connection, rows: Sequence[StateRow]) -> None:
-    """The one place where a checkpoint has thousands of rows: they go past SQLAlchemy's binding, which costs 5 µs each."""
+    """A checkpoint can have thousands of these: they go past SQLAlchemy's binding, which costs 5 µs a row."""
     kept = [(r.shard, r.owner, r.name, r.key, r.version, r.value) for r in rows if r.value is not None]
     gone = [(r.shard, r.owner, r.name, r.key) for r in rows if r.value is None]
     if kept:
