@@ -308,7 +308,7 @@ class Context(Protocol):
 
     @property
     def receipt(self) -> Receipt | None:
-        """Exporters: what `send` returned last and was committed."""
+        """Exporters: what `send` returned last and was committed; it goes on with each committed acknowledgement."""
         ...
 
     def mount(self, address: str, path: str, app: Asgi) -> None:

@@ -104,6 +104,7 @@ class Driver:
         """A payload needs no more sending: committed at once, or with the next checkpoint."""
         if now:
             await self._write(Commit(acks=[ack]))
+            self._give_back([ack])
         else:
             self.engine.acknowledge(ack)
             self._wake.set()
@@ -203,6 +204,7 @@ class Driver:
         sealed = await anyio.to_thread.run_sync(self._seal, commit.outbox)
         await self._write(msgspec.structs.replace(commit, outbox=sealed))
         self.committed.update(commit.positions)
+        self._give_back(commit.acks)
         for id, outbox in self._outboxes.items():
             outbox.release([row for row in sealed if row.exporter == id])
         if commit.dead:
@@ -211,6 +213,12 @@ class Driver:
                 log.error("Dead letters dropped: the store of them is full.", extra={"dropped": dropped})
         self._telemetry.checkpoints.add(1)
         self._telemetry.commit.record(self._clock.monotonic() - began)
+
+    def _give_back(self, acks: Sequence[Ack]) -> None:
+        """Committed receipts go back to their exporters."""
+        for ack in acks:
+            if ack.receipt is not None and ack.exporter in self._outboxes:
+                self._outboxes[ack.exporter].receipt(ack.receipt)
 
     def _seal(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
         return [self._outboxes[row.exporter].seal(row) for row in rows]

@@ -13,7 +13,7 @@ import anyio
 import msgspec
 
 from pipeline.batch import WHOLE, Batch
-from pipeline.components import Exporter, ExporterSpec, Payload, Seals
+from pipeline.components import Exporter, ExporterSpec, Payload, Receipt, Seals
 from pipeline.delivery import Delivery
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.ids import Ids
@@ -40,8 +40,11 @@ class Outbox:
         ids: Ids,
         dead: DeadLetters,
         urge: Callable[[], None],
+        receipt: Callable[[Receipt], None] = lambda receipt: None,
     ) -> None:
         self.id, self.spec, self.exporter, self.delivery = id, spec, exporter, delivery
+        self.receipt = receipt
+        """Gives a committed receipt back to the exporter."""
         self.bytes = 0
         """Bytes of all payloads that are built and not acknowledged yet, in memory and on disk."""
         self.dropped = 0

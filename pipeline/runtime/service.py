@@ -11,6 +11,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,18 +203,27 @@ class Service:
         receipts = await anyio.to_thread.run_sync(self._store.receipts)
         waiting = await anyio.to_thread.run_sync(self._store.waiting)
         for id, node in self._plan.exporters.items():
-            exporter = await self._component("exporters", node, receipts.get(id))
+            exporter, context = await self._component("exporters", node, receipts.get(id))
             assert node.delivery is not None and isinstance(node.spec, ExporterSpec)
-            outbox = Outbox(id, node.spec, exporter, node.delivery, self._ids, self._dead, self._driver.urge)
+            outbox = Outbox(
+                id,
+                node.spec,
+                exporter,
+                node.delivery,
+                self._ids,
+                self._dead,
+                self._driver.urge,
+                partial(setattr, context, "receipt"),
+            )
             outbox.restore([row for row in waiting if row.exporter == id])
             self._outboxes[id] = outbox
 
-    async def _component(self, kind: str, node: Node, receipt: bytes | None = None) -> Any:
+    async def _component(self, kind: str, node: Node, receipt: bytes | None = None) -> tuple[Any, ComponentContext]:
         owner = f"{kind}.{node.id}"
         context = ComponentContext(owner, node.id, WHOLE, self._gifts, ShardTables(owner, WHOLE, {}), receipt)
         host: Host[Any] = await Host.open(self._tasks, node.spec.build(node.options, context))
         self._hosts.append(host)
-        return host.component
+        return host.component, context
 
     def _delivery(self, outbox: Outbox) -> Delivery:
         async def load(id: int) -> Payload | None:
