@@ -51,7 +51,7 @@ class LineView:
             print(f"run {run.id} {'succeeded' if run.ok else 'FAILED'} ({run.weather})", flush=True)
         self._runs = len(seen.runs)
         finished = len(seen.alerts) - 1 if time.monotonic() < self._next else len(seen.alerts)
-        for alert in seen.alerts[self._alerts : finished]:
+        for alert in seen.texts()[self._alerts : finished]:
             print("\n".join(f"  │ {line}" for line in alert), flush=True)
         self._alerts = max(self._alerts, finished)
         if time.monotonic() >= self._next:
@@ -93,7 +93,7 @@ class LiveView:
         )
         page["bottom"].split_row(
             Layout(_panel(f"metrics: http://{seen.metrics}/metrics", _metrics(seen))),
-            Layout(_panel(f"alerts: {seen.alert_count}", _alert(seen, height))),
+            Layout(_panel(f"alerts: {len(seen.alerts)}", _alerts(seen))),
         )
         return page
 
@@ -103,7 +103,7 @@ def counts(seen: Seen) -> str:
     got = seen.received
     return (
         f"{len(seen.runs)} runs · {seen.events} events · {got.span_count} spans ({got.user_span_count} of user code)"
-        f" · {got.line_count} log lines · {len(seen.series)} series · {seen.alert_count} alerts"
+        f" · {got.line_count} log lines · {len(seen.series)} series · {len(seen.alerts)} alerts"
     )
 
 
@@ -125,7 +125,8 @@ def _trace(seen: Seen, height: int) -> RenderableType:
 
 
 def _logs(seen: Seen, height: int) -> RenderableType:
-    return Group(*[_log(line) for line in seen.received.last_lines(height)])
+    told = [line for line in seen.received.last_lines(200) if line.get("level") != "DEBUG"]
+    return Group(*[_log(line) for line in told[-height:]])
 
 
 def _log(line: dict[str, object]) -> Text:
@@ -143,5 +144,6 @@ def _metrics(seen: Seen) -> RenderableType:
     return Group(table, Text(f"{len(seen.series)} series; the daemon's own: http://{seen.own_metrics}/metrics", "dim"))
 
 
-def _alert(seen: Seen, height: int) -> RenderableType:
-    return Text("\n".join(seen.alerts[-1][:height]) if seen.alerts else "none yet", "" if seen.alerts else "dim")
+def _alerts(seen: Seen) -> RenderableType:
+    newest_first = ["\n".join(alert) for alert in reversed(seen.texts()[-5:])]
+    return Text("\n\n".join(newest_first) if newest_first else "none yet", "" if newest_first else "dim")

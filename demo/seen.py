@@ -1,12 +1,11 @@
 """All that the demo knows while it runs: what the screen draws and what the summary counts."""
 
-from collections import deque
 from dataclasses import dataclass, field
 
 from demo.figures import Series, total
 from demo.sink import Received
 
-TITLES = ("🔴", "🟠", "🟡", "🔵", "⚠", "ℹ", "✅", "🟢")
+TITLES = ("🔴", "⚠", "ℹ", "✅")
 """What the first line of an alert begins with."""
 
 
@@ -46,16 +45,11 @@ class Seen:
         if self.alerts:
             self.alerts[-1].append(line)
 
+    def texts(self) -> list[list[str]]:
+        """The alerts without the blank lines around them."""
+        return ["\n".join(alert).strip().split("\n") for alert in self.alerts]
+
     @property
     def events(self) -> int:
         """Events that the daemon has taken in."""
         return int(total(self.own_series, "dagtel_receiver_accepted_events_total"))
-
-    @property
-    def alert_count(self) -> int:
-        return len(self.alerts)
-
-
-def recent(lines: deque[str] | list[str], count: int) -> list[str]:
-    """The last `count`."""
-    return list(lines)[-count:]

@@ -2,7 +2,7 @@
 
 from demo.screen import counts
 from demo.seen import Seen
-from demo.traces import latest_tree, nested_user_spans
+from demo.traces import fullest_tree, nested_user_spans
 
 
 def missing(seen: Seen) -> list[str]:
@@ -23,7 +23,7 @@ def missing(seen: Seen) -> list[str]:
 
 def impact_alert(seen: Seen) -> list[str] | None:
     """The last alert that names what goes stale."""
-    return next((alert for alert in reversed(seen.alerts) if any("Downstream Impact" in line for line in alert)), None)
+    return next((alert for alert in reversed(seen.texts()) if any("Downstream Impact" in line for line in alert)), None)
 
 
 def text(seen: Seen) -> str:
@@ -36,12 +36,12 @@ def text(seen: Seen) -> str:
         ("spans", f"{seen.received.span_count}, {nested_user_spans(spans)} of user code nested in them"),
         ("log lines", str(seen.received.line_count)),
         ("series", f"{len(seen.series)} at http://{seen.metrics}/metrics"),
-        ("alerts", str(seen.alert_count)),
+        ("alerts", str(len(seen.alerts))),
     ]
     lines = [f"  {name:10} {value}" for name, value in rows]
-    tree = [f"  {line}" for line in latest_tree(spans)[:30]]
+    tree = [f"  {line}" for line in fullest_tree(spans)[:40]]
     alert = [f"  {line}" for line in impact_alert(seen) or ["none"]]
-    return "\n".join(["", seen.way, *lines, "", "The last trace:", *tree, "", "The alert:", *alert])
+    return "\n".join(["", seen.way, *lines, "", "One of the traces:", *tree, "", "The alert:", *alert])
 
 
 def one_line(seen: Seen) -> str:

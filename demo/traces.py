@@ -1,26 +1,35 @@
 """Spans as people read them: a tree with times, as Jaeger draws it. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from demo.sink import Span
 
 
-def latest_tree(spans: Iterable[Span], of_user: bool = True) -> list[str]:
-    """The trace that ended last and whose root is here, as lines; with `of_user` only one that has user spans."""
+def latest_tree(spans: Iterable[Span]) -> list[str]:
+    """The trace that ended last, of those whose root is here and in which user code took part, as lines."""
+    return _tree(spans, lambda root, trace: root.end_ns)
+
+
+def fullest_tree(spans: Iterable[Span]) -> list[str]:
+    """The same of the trace with the most spans."""
+    return _tree(spans, lambda root, trace: len(trace))
+
+
+def _tree(spans: Iterable[Span], rank: Callable[[Span, list[Span]], int]) -> list[str]:
     traces: dict[str, list[Span]] = {}
     for span in spans:
         traces.setdefault(span.trace_id, []).append(span)
     roots = [
-        span
+        (span, trace)
         for trace in traces.values()
         for span in trace
-        if not span.parent_id and (not of_user or any(other.service == "glucose" for other in trace))
+        if not span.parent_id and any(other.service == "glucose" for other in trace)
     ]
     if not roots:
         return []
-    root = max(roots, key=lambda span: span.end_ns)
+    root, trace = max(roots, key=lambda both: rank(*both))
     children: dict[str, list[Span]] = {}
-    for span in traces[root.trace_id]:
+    for span in trace:
         children.setdefault(span.parent_id, []).append(span)
     return list(_lines(root, children, root.start_ns, "", ""))
 

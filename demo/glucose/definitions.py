@@ -11,7 +11,7 @@ from dagster_dagtel import get_logger, trace_operation
 telemetry.configure()
 logger = get_logger()
 PLATFORM = ["team:data-platform-team"]
-ANALYTICS = ["team:analytics", "sam@example.com"]
+ANALYTICS = ["team:analytics"]
 WEATHER = "demo/weather"  # a run tag: fine | flaky | outliers | bad_rows | down
 
 

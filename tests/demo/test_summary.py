@@ -58,7 +58,7 @@ def test_the_summary_counts_and_shows_a_trace_and_the_alert() -> None:
 
 def test_a_title_begins_another_alert_and_lines_before_the_first_are_nobodys() -> None:
     seen = Seen("way", "", "", Received())
-    for line in ["banner", *ALERT, "🟠 Check Failed", "Asset: y"]:
+    for line in ["banner", *ALERT, "⚠️ Check Failed", "Asset: y"]:
         seen.alert_line(line)
-    assert [alert[0] for alert in seen.alerts] == [ALERT[0], "🟠 Check Failed"]
+    assert [alert[0] for alert in seen.alerts] == [ALERT[0], "⚠️ Check Failed"]
     assert impact_alert(seen) == ALERT

@@ -1,7 +1,7 @@
 """The tree that the demo draws, and what counts as nested."""
 
 from demo.sink import Span
-from demo.traces import latest_tree, nested_user_spans
+from demo.traces import fullest_tree, latest_tree, nested_user_spans
 
 
 def span(id: str, parent: str = "", service: str = "dagster", start: int = 0, end: int = 10, trace: str = "t") -> Span:
@@ -25,6 +25,7 @@ def test_the_trace_that_ended_last_is_shown_if_user_code_took_part() -> None:
     later = span("z", trace="later", end=99)
     assert latest_tree([*TRACE, later])[0] == "span a [0ms – 10ms]"
     assert latest_tree([*TRACE, later, span("y", "z", "glucose", trace="later")])[0] == "span z [0ms – 99ms]"
+    assert fullest_tree([*TRACE, later, span("y", "z", "glucose", trace="later")])[0] == "span a [0ms – 10ms]"
     assert latest_tree([]) == []
 
 
