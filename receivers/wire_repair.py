@@ -73,7 +73,10 @@ def nanos(seconds: float, record_ns: int) -> int:
         # Doubles of this size (2004 … 2038) are 238 ns apart: their shortest text has seven decimals (the nearest
         # 100 ns), or six where a whole microsecond is that double too. A product with 1e9 would not be exact.
         whole = int(seconds)
-        tenths = round((seconds - whole) * 1e7)
+        exact = (seconds - whole) * 1e7
+        tenths = int(exact + 0.5)
+        if tenths - exact == 0.5:
+            tenths -= tenths & 1
         last = tenths % 10
         if last == 1 or last == 9:
             micros = (tenths + 5) // 10
