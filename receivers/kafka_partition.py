@@ -68,11 +68,11 @@ class Partition:
         """Records that are known to be there and not read."""
         return max(0, self.end - self.position.next)
 
-    def opening(self) -> Read[Event]:
+    def opening(self) -> Read[object]:
         """An empty read that tells where we begin: it pins a first position, and says whether we are behind."""
         return self._read((), (), 0)
 
-    def advance(self, next_offset: int, end: int | None) -> Read[Event] | None:
+    def advance(self, next_offset: int, end: int | None) -> Read[object] | None:
         """What it means that the broker's cursor stands at `next_offset` and no record came: markers were skipped."""
         if not self._see(end):
             return self.opening()
@@ -81,7 +81,7 @@ class Partition:
         self.position = moved(self.position, next_offset)
         return self._read((), (), 0)
 
-    def take(self, records: Sequence[Record], next_offset: int, end: int | None) -> Read[Event] | None:
+    def take(self, records: Sequence[Record], next_offset: int, end: int | None) -> Read[object] | None:
         """The records as events. `next_offset` is where the broker's cursor stands behind them, `end` the known end.
 
         Raises PermanentError when the partition is not the one that was read.
@@ -142,7 +142,7 @@ class Partition:
                 size += len(value or b"")
         return items, rejected, size
 
-    def _read(self, items: Sequence[Event], rejected: Sequence[Rejected], size: int) -> Read[Event]:
+    def _read(self, items: Sequence[Event], rejected: Sequence[Rejected], size: int) -> Read[object]:
         return Read(self.source, items, self.position, rejected, self.position.next < self.end, size)
 
 

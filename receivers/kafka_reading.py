@@ -15,7 +15,6 @@ import msgspec
 
 from pipeline.components import Intake, Position, Read
 from pipeline.errors import DagtelError, RetryableError
-from pipeline.events import Event
 from receivers.kafka_members import Membership, Tp, source_of
 from receivers.kafka_options import KafkaReceiverConfig
 from receivers.kafka_partition import Decode, Partition, Record
@@ -90,7 +89,7 @@ class Reading:
         self._figures, self._log = figures, log
         self.members = Membership(intake, config.rebalance_timeout, self._tell_last, log)
         self._opened = -1
-        self._in_hand: deque[tuple[Tp, Partition, Read[Event]]] = deque()
+        self._in_hand: deque[tuple[Tp, Partition, Read[object]]] = deque()
         self._told: dict[Tp, int] = {}
         self._last_put: dict[Tp, int] = {}
         self._counts: Mapping[str, int] = {}
