@@ -23,7 +23,7 @@ _FULL = 2**62  # microseconds: 146,000 years of work, and still an integer that 
 
 
 class Count(msgspec.Struct, frozen=True, gc=False):
-    """A counter. `since_ns`: when it was first given out, 0 until then."""
+    """A counter. `since_ns`: domain time when it began."""
 
     value: float = 0.0
     since_ns: int = 0
@@ -80,25 +80,25 @@ class Series:
 
     # --- changing ---
 
-    def count(self, key: Key, by: float, known: bool) -> None:
+    def count(self, key: Key, by: float, known: bool, now_ns: int) -> None:
         """Add to a counter; 0 makes it begin. `known`: its subject has room of its own, else it overflows."""
         old = self._counts.get(key)
         if old is None:
             key = self._room(key, known)
-            old = self._counts.get(key) or Count()
+            old = self._counts.get(key) or Count(0.0, now_ns)
         elif not by:
             return
         self._counts.put(key, Count(old.value + by, old.since_ns))
         self._changed[key] = None
 
-    def observe(self, key: Key, times_ns: Iterable[int], known: bool) -> None:
+    def observe(self, key: Key, times_ns: Iterable[int], known: bool, now_ns: int) -> None:
         """Add durations to a histogram. One whose bounds have changed begins anew."""
         old = self._buckets.get(key)
         if old is None:
             key = self._room(key, known)
             old = self._buckets.get(key)
         if old is None or old.shape != self._shape:
-            old = Buckets((0,) * (len(self._bounds) + 1), 0, self._shape)
+            old = Buckets((0,) * (len(self._bounds) + 1), 0, self._shape, now_ns)
         counts, total = list(old.counts), old.sum_us
         for took_ns in times_ns:
             counts[bisect_left(self._bounds_ns, took_ns)] += 1
@@ -170,9 +170,6 @@ class Series:
             count = self._counts.get(key)
             if count is None:
                 return None
-            if not count.since_ns:
-                count = Count(count.value, now_ns)
-                self._counts.put(key, count)
             return self._sample(key, count.value, now_ns, count.since_ns)
         if kind == "gauge":
             gauge = self._gauges.get(key)
@@ -180,9 +177,6 @@ class Series:
         buckets = self._buckets.get(key)
         if buckets is None or buckets.shape != self._shape:
             return None
-        if not buckets.since_ns:
-            buckets = msgspec.structs.replace(buckets, since_ns=now_ns)
-            self._buckets.put(key, buckets)
         below = tuple(accumulate(buckets.counts))
         return self._sample(
             key, HistogramValue(self._bounds, below[:-1], below[-1], buckets.sum_us / 1e6), now_ns, buckets.since_ns

@@ -97,18 +97,20 @@ class Metrics:
         if not events:
             return ()
         self._learn(events[0])
+        # Of all series that begin in this batch: early enough to show, at the flush, how far behind we are.
+        began_ns = events[0].now_ns
         tally = Tally(self._reading)
         for event in events:
             if event.outcomes:
                 tally.take(event.outcomes, event.now_ns)
                 if tally.gone:  # rare, and the one thing for which the order within a batch matters
-                    self._apply(tally)
+                    self._apply(tally, began_ns)
                     self._retire(tally.gone)
                     tally = Tally(self._reading)
         # An event without bytes is one of ours (a run closed as unfinished) and no entry of Dagster's log.
         for level, records in Counter([log_level(event) for event in events if event.raw]).items():
             tally.count(("dagster_log_records_total", level), records)
-        self._apply(tally)
+        self._apply(tally, began_ns)
         return ()
 
     def due(self) -> int | None:
@@ -128,24 +130,25 @@ class Metrics:
 
     def _learn(self, event: Event) -> None:
         if event.catalog is not None:
-            self._seed(self._subjects.learn(event.catalog, event.now_ns))
+            self._seed(self._subjects.learn(event.catalog, event.now_ns), event.now_ns)
 
-    def _seed(self, assets: Iterable[Subject]) -> None:
+    def _seed(self, assets: Iterable[Subject], now_ns: int) -> None:
         for asset in assets:
             for name in _SEEDED:
-                self.series.count((name, asset[1]), 0.0, True)
+                self.series.count((name, asset[1]), 0.0, True, now_ns)
 
     def _retire(self, gone: set[Subject]) -> None:
         self._subjects.forget(gone)
         self.series.retire(gone)
 
-    def _apply(self, tally: Tally) -> None:
+    def _apply(self, tally: Tally, now_ns: int) -> None:
         subjects, series = self._subjects, self.series
-        self._seed([s for s, now_ns in tally.seen.items() if subjects.heard(s, now_ns) and s[0] == "asset"])
+        new = [subject for subject, heard_ns in tally.seen.items() if subjects.heard(subject, heard_ns)]
+        self._seed((subject for subject in new if subject[0] == "asset"), now_ns)
         for key, by in tally.counts.items():
-            series.count(key, by, self._knows(key))
+            series.count(key, by, self._knows(key), now_ns)
         for key, times_ns in tally.times_ns.items():
-            series.observe(key, times_ns, self._knows(key))
+            series.observe(key, times_ns, self._knows(key), now_ns)
         for key, latest in tally.gauges.items():
             series.gauge(key, latest, self._knows(key))
         for (name, subject), latest in tally.variants.items():

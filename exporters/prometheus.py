@@ -5,7 +5,8 @@ where a scrape can see them. A figure that was published and then lost by a cras
 takes for a reset. Later samples of a series win, so payloads are sent in order, by one sender.
 
 Holding (docs/metrics.md): a counter that begins while we run shows as 0 until one scrape has seen it. What the first
-publication after a start brings was published before and is never held: to show it as 0 would be a reset.
+publication after a restart brings was published before and is never held: to show it as 0 would be a reset. Nor is
+what began longer ago than `hold` when it is published: then we are catching up, and history is no burst of today.
 """
 
 import gzip
@@ -118,8 +119,7 @@ class Prometheus:
         """Whether nobody can have seen this series, and somebody should see it at 0 first."""
         if line.kind == "gauge" or not line.since_ns or self._first_ns is None or not _counted(line):
             return False
-        ours = line.since_ns > self._first_ns or (self._fresh and line.since_ns == self._first_ns)
-        return ours and at_ns - line.since_ns < self._hold_ns
+        return (self._fresh or line.since_ns > self._first_ns) and at_ns - line.since_ns < self._hold_ns
 
     def _say_odd(self, name: str, reason: str) -> None:
         if name not in self._odd:

@@ -414,13 +414,15 @@ async def test_a_flush_gives_what_changed_and_all_after_a_start() -> None:
     assert bench.published == before
 
 
-async def test_a_series_says_when_it_was_first_given_out() -> None:
-    bench = await figures(event(made("a")))
-    await bench.feed(event(made("a")))
+async def test_a_series_says_when_it_began() -> None:
+    bench = await figures(event(made("a"), now=T0 - 5))
+    await bench.feed(event(made("a"), ended("success"), now=T0 + 7))
     samples = await bench.flush(T0 + 9)
-    assert {(s.at_ns, s.since_ns) for s in samples if s.kind != "gauge"} == {(T0 + 9, T0)}
+    since = {(s.name, s.since_ns) for s in samples if s.kind != "gauge"}
+    assert {("asset_executions_total", T0 - 5), ("dagster_runs_total", T0 + 7)} <= since
+    assert {s.at_ns for s in samples} == {T0 + 9}
     await bench.crash()
-    assert {s.since_ns for s in await bench.flush(T0 + 20) if s.kind != "gauge"} == {T0}
+    assert since <= {(s.name, s.since_ns) for s in await bench.flush(T0 + 20)}
 
 
 # --- bounds ---
