@@ -1,0 +1,103 @@
+"""`dagtel run` and `dagtel bridge`: from the arguments to the runtime, and its answers as exit codes."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import Result
+
+from pipeline.cli.shipped import shipped
+from pipeline.errors import ConfigError, Problem, StateError
+from pipeline.topology.plan import Plan
+
+Dagtel = Callable[..., Result]
+
+GOOD = """\
+receivers: {file: {path: events.jsonl}}
+exporters: {file: {path: out.jsonl}, console: }
+service: {pipelines: {events: {receivers: [file], exporters: [file]}}}
+"""
+
+
+class Runtime(ModuleType):
+    """Stands in for the daemon: remembers what it was to run, and answers as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__("pipeline.runtime.service")
+        self.ran: list[tuple[list[str], bool]] = []
+        self.answer: int | Exception = 0
+
+    async def run_service(self, plan: Plan, once: bool, serve: object) -> int:
+        self.ran.append((list(plan.pipelines), once))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Runtime:
+    (folder / "good.yaml").write_text(GOOD)
+    stand_in = Runtime()
+    monkeypatch.setitem(sys.modules, "pipeline.runtime.service", stand_in)
+    return stand_in
+
+
+def test_a_good_configuration_runs(dagtel: Dagtel, runtime: Runtime) -> None:
+    result = dagtel("run", "--config", "good.yaml")
+    assert (result.exit_code, runtime.ran) == (0, [(["events"], False)])
+    assert result.stderr == "good.yaml:2: exporters.console: warning: is not used: it does not stand in any pipeline\n"
+
+
+def test_once_is_handed_on_and_so_is_the_answer(dagtel: Dagtel, runtime: Runtime) -> None:
+    runtime.answer = 1
+    assert dagtel("run", "-c", "good.yaml", "--once").exit_code == 1
+    assert runtime.ran == [(["events"], True)]
+
+
+def test_a_wrong_configuration_never_runs(dagtel: Dagtel, runtime: Runtime) -> None:
+    result = dagtel("run", "-c", "good.yaml", "--set", "service.clock=moon")
+    assert (result.exit_code, runtime.ran) == (2, [])
+    assert "--set:1: service.clock: expected `system` or `events`, got `moon`\n" in result.stderr
+
+
+def test_a_configuration_that_fails_while_it_starts_is_a_configuration_problem(
+    dagtel: Dagtel, runtime: Runtime
+) -> None:
+    runtime.answer = ConfigError([Problem("", "no YAML", "assets.yaml", 3)])
+    result = dagtel("run", "-c", "good.yaml")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "assets.yaml:3: no YAML"
+
+
+def test_a_daemon_that_cannot_start_says_why(dagtel: Dagtel, runtime: Runtime) -> None:
+    runtime.answer = StateError("the state is newer \x1b[2J")
+    result = dagtel("run", "-c", "good.yaml")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "dagtel: the state is newer \\x1b[2J"
+
+
+def test_the_bridge_is_a_run_of_the_shipped_configuration(
+    dagtel: Dagtel, runtime: Runtime, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "bridge.yaml").write_text(GOOD)
+    monkeypatch.setattr("pipeline.cli.run.shipped", lambda name: folder / name)
+    (folder / "mine.yaml").write_text("service: {pipelines: {events/mine: {receivers: [file], exporters: [console]}}}")
+    assert dagtel("bridge").exit_code == 0
+    assert dagtel("bridge", "--config", "mine.yaml", "--once").exit_code == 0
+    assert runtime.ran == [(["events"], False), (["events", "events/mine"], True)]
+
+
+def test_shipped_configurations_are_those_of_the_repository_when_nothing_is_installed() -> None:
+    assert shipped("file.yaml") == Path(__file__).parents[2] / "configs" / "file.yaml"
+
+
+def test_shipped_configurations_of_an_installed_package_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "bridge.yaml").write_text("")
+    monkeypatch.setattr("pipeline.cli.shipped.files", lambda package: tmp_path)
+    assert shipped("bridge.yaml") == tmp_path / "configs" / "bridge.yaml"
+    assert shipped("file.yaml") == tmp_path.parent / "configs" / "file.yaml"
