@@ -1,7 +1,7 @@
 """What a component is given: the runtime's side of `pipeline.components.Context`."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -63,6 +63,14 @@ class Gifts(msgspec.Struct, frozen=True):
     mount: Callable[[str, str, Asgi], None]
 
 
+class ComponentLog(logging.LoggerAdapter[logging.Logger]):
+    """A component's log: its facts (`extra`) beside who and where it is. The standard adapter drops a call's own."""
+
+    def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[object, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
 class ComponentContext:
     """One component's context. `sides` are the side inputs that it asked for."""
 
@@ -72,7 +80,7 @@ class ComponentContext:
         self.id, self.shard, self.once, self.receipt = id, shard, gifts.once, receipt
         self.http, self.meter, self.tracer = gifts.http, gifts.meter, gifts.tracer
         self.state = tables
-        self.log = logging.LoggerAdapter(logging.getLogger(f"dagtel.{owner}"), {"component": owner, "shard": shard})
+        self.log = ComponentLog(logging.getLogger(f"dagtel.{owner}"), {"component": owner, "shard": shard})
         self.mount = gifts.mount
         self.sides: list[Side] = []
         self._owner = owner

@@ -10,6 +10,7 @@ from pipeline.batch import WHOLE
 from pipeline.components import State, Table
 from pipeline.errors import RetryableError
 from pipeline.http import Asgi, HttpClient, Response, Tls
+from pipeline.runtime.context import ComponentLog
 from pipeline.runtime.tables import Row, StateTable
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ class FakeContext:
         self.memory = state or MemoryState(id)
         self.state: State = self.memory
         self.http: HttpClient = http or FakeHttp()
-        self.log = logging.LoggerAdapter(logging.getLogger(f"dagtel.test.{id}"), {"component": id})
+        self.log = ComponentLog(logging.getLogger(f"dagtel.test.{id}"), {"component": id})
         self.meter = metrics.get_meter("dagtel.test")
         self.tracer = trace.get_tracer("dagtel.test")
         self.mounted: dict[tuple[str, str], Asgi] = {}
