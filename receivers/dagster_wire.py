@@ -23,9 +23,10 @@ from pipeline.events import LOG, Detail, Event, LogFields
 from pipeline.facts import Json
 from receivers import wire_details as details
 from receivers import wire_repair
-from receivers.wire_details import NULL, Reader
+from receivers.wire_details import Reader
 from receivers.wire_errors import error_info
 from receivers.wire_repair import nanos
+from receivers.wire_shapes import NULL
 
 _LEVELS: Final = {"CRITICAL": 50, "FATAL": 50, "ERROR": 40, "WARNING": 30, "WARN": 30, "INFO": 20, "DEBUG": 10}
 

@@ -11,7 +11,7 @@ succeed on its own, so the decision waits until it is known not to run (Dagster 
 from collections.abc import Callable, Iterator
 
 from pipeline.outcomes import AssetFailed, AssetSkipped, CheckRaised
-from processors.ledger.states import AssetState, CheckState, Failure, RunState
+from processors.ledger.states import AssetState, Failure, RunState
 
 _NOT_RUN = ("Dependencies for step ", "Not executing.")
 
@@ -40,15 +40,14 @@ def _unplan(run: RunState, step: str, asset: str) -> None:
 
 def plan_check(run: RunState, step: str, asset: str, check: str) -> None:
     """The run intends to evaluate this check in `step`."""
-    planned = run.checks.setdefault(step, [])
-    if not any(known.asset == asset and known.check == check for known in planned):
-        planned.append(CheckState(asset, check))
+    run.checks.setdefault(step, {}).setdefault(f"{asset}\0{check}", False)
 
 
 def evaluated(run: RunState, step: str, asset: str, check: str) -> None:
-    for known in run.checks.get(step, ()):
-        if known.asset == asset and known.check == check:
-            known.done = True
+    """The check has a result."""
+    planned = run.checks.get(step)
+    if planned is not None:
+        planned[f"{asset}\0{check}"] = True
 
 
 def assets_of(run: RunState, step: str) -> tuple[str, ...]:
@@ -104,15 +103,16 @@ def settle(run: RunState, run_id: str, at_ns: int) -> Iterator[AssetFailed | Ass
 def broken_checks(run: RunState, run_id: str, failure: Failure) -> list[CheckRaised]:
     """Checks that the failing step did not come to evaluate."""
     raised = []
-    for known in run.checks.get(failure.step, ()):
-        if not known.done:
-            known.done = True
-            raised.append(
-                CheckRaised(
-                    run_id, run.job, failure.step, failure.attempt, known.asset, known.check,
-                    failure.at_ns, failure.error, failure.interrupted,
-                )
-            )  # fmt: skip
+    planned = run.checks.get(failure.step, {})
+    for name in [name for name, done in planned.items() if not done]:
+        planned[name] = True
+        asset, _, check = name.partition("\0")
+        raised.append(
+            CheckRaised(
+                run_id, run.job, failure.step, failure.attempt, asset, check,
+                failure.at_ns, failure.error, failure.interrupted,
+            )
+        )  # fmt: skip
     return raised
 
 

@@ -141,14 +141,17 @@ class Book:
         step = self._steps.get(f"{run_id}\0{key}")
         return step is not None and step.attempt > 0
 
-    def steps(self, run_id: str, rows: Rows) -> Iterator[tuple[str, StepState]]:
-        """All known steps of the run, to be changed."""
+    def open_steps(self, run_id: str, rows: Rows) -> Iterator[tuple[str, StepState]]:
+        """Steps of the run with an attempt under way, to be changed."""
         for key in rows.run.steps:
-            yield key, self.step(run_id, rows, key)
+            step = rows.steps.get(key) or self._steps.get(f"{run_id}\0{key}")
+            if step is not None and step.open:
+                yield key, self.step(run_id, rows, key)
 
     def replan(self, run_id: str, rows: Rows) -> None:
         """Something was planned after steps had been heard of."""
-        for key, step in self.steps(run_id, rows):
+        for key in rows.run.steps:
+            step = self.step(run_id, rows, key)
             step.assets = tuple(dict.fromkeys((*step.assets, *assets_of(rows.run, key))))
 
     def _drop(self, run_id: str, run: RunState) -> None:
@@ -165,7 +168,10 @@ def digest(asset: str) -> bytes:
 def was_counted(tombstone: Tombstone, asset: str) -> bool:
     """Whether the asset counts as executed in that run already."""
     wanted, counted = digest(asset), tombstone.counted
-    return any(counted[at : at + _DIGEST] == wanted for at in range(0, len(counted), _DIGEST))
+    at = counted.find(wanted)
+    while at >= 0 and at % _DIGEST:
+        at = counted.find(wanted, at + 1)
+    return at >= 0
 
 
 def _seen(run: RunState) -> int:

@@ -200,7 +200,7 @@ class Ledger:
     def _cut_off(self, run_id: str, rows: Rows, at_ns: int) -> Iterator[StepEnded]:
         """Attempts that are open when the run ends: cancelled with it, else nobody knows what became of them."""
         status: StepStatus = "canceled" if rows.run.status == "canceled" else "unfinished"
-        for key, step in self._book.steps(run_id, rows):
+        for key, step in self._book.open_steps(run_id, rows):
             closed = steps.cut_off(step)
             if closed is not None:
                 yield told.step_ended(run_id, rows.run, key, step, closed, status, max(at_ns, closed.started_ns))
@@ -293,7 +293,7 @@ class Ledger:
         step = rows.steps.get(event.step_key)
         if step is None:
             return [told.made(event, detail, execution, None)]
-        if detail.asset not in step.assets:
+        if state.step != event.step_key and detail.asset not in step.assets:
             step.assets = (*step.assets, detail.asset)
         return [told.made(event, detail, execution, step.started_ns if step.attempt else None)]
 

@@ -30,14 +30,6 @@ class AssetState(msgspec.Struct, omit_defaults=True):
         return None if self.several else self.partition
 
 
-class CheckState(msgspec.Struct, omit_defaults=True):
-    """A planned check. `done`: it was evaluated, or known to be broken."""
-
-    asset: str
-    check: str
-    done: bool = False
-
-
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """A step that failed for good, kept until the run's end: it may decide assets of other steps of its graph."""
 
@@ -68,7 +60,7 @@ class RunState(msgspec.Struct, omit_defaults=True):
     assets: dict[str, AssetState] = {}
     plan: dict[str, list[str]] = {}  # step → assets that it is to make
     graphs: dict[str, list[str]] = {}  # handle prefix ("graph.") → assets whose step stands right under it
-    checks: dict[str, list[CheckState]] = {}  # step → checks that it is to evaluate
+    checks: dict[str, dict[str, bool]] = {}  # step → "asset\0check" that it is to evaluate → whether that is done
     failures: dict[str, Failure] = {}  # step → how it failed
     markers: dict[str, int] = {}  # marker → when it started, outside steps
 

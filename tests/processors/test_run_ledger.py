@@ -13,7 +13,7 @@ from pipeline.options import Duration
 from pipeline.outcomes import AssetFailed, AssetMaterialized, AssetSkipped, CheckRaised, InnerEnded, RunEnded, StepEnded
 from pipeline.testing.builders import CHECK_FAILED, INTERRUPTED, SECOND, START_NS, Fault, Log
 from pipeline.testing.context import FakeContext
-from processors.run_ledger import RunLedger, RunLedgerConfig
+from processors.run_ledger import SPEC, RunLedger, RunLedgerConfig
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
@@ -529,3 +529,27 @@ async def test_state_follows_when_the_runtime_undoes_a_call() -> None:
     assert short(outcomes(events, StepEnded)) == [("a", 1, "unfinished")]
     assert [r.run for r in outcomes(events, RunEnded)] == ["run-1"]
     assert by.due() is None
+
+
+async def test_it_is_built_by_its_spec_from_a_configuration() -> None:
+    async with SPEC.build(SPEC.config(), FakeContext(shard="test")) as built:
+        assert isinstance(built, RunLedger)
+        assert built.lead_ns == 24 * HOUR
+
+
+@pytest.mark.parametrize("wrong", [{"tombstones": 0}, {"keep_ended": 0}, {"max_open_runs": 0}, {"run_timeout": 0.0}])
+async def test_limits_that_would_forget_everything_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RunLedgerConfig(**wrong)  # type: ignore[arg-type]
+
+
+async def test_a_run_of_thousands_of_steps_and_checks_stays_cheap() -> None:
+    log = Log().run_start()
+    for n in range(1500):
+        log.plan(f"models/m{n}", "dbt").plan_check(f"models/m{n}", "unique", "dbt")
+    log.step_start("dbt")
+    for n in range(1500):
+        log.materialize(f"models/m{n}", "dbt").check(f"models/m{n}", "unique", True, "dbt")
+    events = await follow(log.step_failure("dbt").run_failure())
+    assert sum(m.execution for m in outcomes(events, AssetMaterialized)) == 1500
+    assert outcomes(events, AssetFailed) == outcomes(events, CheckRaised) == []
