@@ -42,9 +42,7 @@ def can_play() -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not can_play(), reason="DAGTEL_TEST_DAGSTER_PYTHON is not as demo/requirements.lock says"
-)
+@pytest.mark.skipif(not can_play(), reason="DAGTEL_TEST_DAGSTER_PYTHON is not as demo/requirements.lock says")
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes by /proc")
 def test_ctrl_c_ends_every_process_and_takes_the_files_away(tmp_path: Path) -> None:
     env = {**os.environ, "DEMO_DAGSTER_PYTHON": PYTHON, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
