@@ -87,9 +87,8 @@ class RunLedger:
         self._book.begin()
         closed: list[Event] = []
         why = "the input ended while this run was still going on: closed as unfinished"
-        for run_id, run in sorted(self._book.recent.items()):
-            if run.status:
-                closed += _one(self._ledger.close_left_open(run_id, now_ns, why, self._shard))
+        for run_id in sorted(run_id for run_id, _ in self._book.recent.items()):
+            closed += _one(self._ledger.close_left_open(run_id, now_ns, why, self._shard))
         while (first := self._book.quietest()) is not None:
             closed += _one(self._ledger.close(first[1], now_ns, why, self._shard))
         return closed

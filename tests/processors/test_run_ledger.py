@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import outcomes as o
 from pipeline.batch import Batch
-from pipeline.events import Event
+from pipeline.events import Event, MaterializationFailed
 from pipeline.facts import ErrorInfo
 from pipeline.options import Duration
 from pipeline.outcomes import AssetFailed, AssetMaterialized, AssetSkipped, CheckRaised, InnerEnded, RunEnded, StepEnded
@@ -346,8 +346,6 @@ async def test_what_fails_after_the_run_s_end_was_told_still_counts() -> None:
 
 async def test_a_failure_that_dagster_plus_tells_counts_only_where_nothing_told_it_before() -> None:
     data = {"asset_materialization_failure": {"asset_key": {"path": ["x"]}}, "error": None}
-    from pipeline.events import MaterializationFailed
-
     said = MaterializationFailed("x", None, None, "FAILED_TO_MATERIALIZE")
     alone = begun().add("ASSET_FAILED_TO_MATERIALIZE", data, said)
     behind = begun().plan("x", "a").step_start("a").step_failure("a").add("ASSET_FAILED_TO_MATERIALIZE", data, said)
