@@ -7,7 +7,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from benchmarks.load import records
 
 
-async def fill(bootstrap: str, topic: str, count: int, partitions: int = 1) -> None:
+async def fill(bootstrap: str, topic: str, count: int, partitions: int = 1, later_s: int = 0, salt: str = "") -> None:
     """Make `topic` and write `count` records with the bridge's headers, keyed by run."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
@@ -15,7 +15,7 @@ async def fill(bootstrap: str, topic: str, count: int, partitions: int = 1) -> N
     await admin.close()
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=20, max_batch_size=2**20)
     await producer.start()
-    for record in records(count):
+    for record in records(count, later_s=later_s, salt=salt):
         headers = [("dagtel-instance", b"bench"), ("dagtel-storage-id", str(record.storage_id).encode())]
         await producer.send(topic, record.value, key=record.key, headers=headers)
     await producer.flush()
