@@ -38,6 +38,12 @@ def text(seen: Seen) -> str:
         ("series", f"{len(seen.series)} at http://{seen.metrics}/metrics"),
         ("alerts", str(len(seen.alerts))),
     ]
+    failed = {
+        dict(labels)["exporter"]: count
+        for (name, labels), count in seen.own_series.items()
+        if name == "dagtel_exporter_send_failed_total"
+    }
+    rows += [("unsent", f"{exporter} failed {count:.0f} times and is retried") for exporter, count in failed.items()]
     lines = [f"  {name:10} {value}" for name, value in rows]
     tree = [f"  {line}" for line in fullest_tree(spans)[:40]]
     alert = [f"  {line}" for line in impact_alert(seen) or ["none"]]

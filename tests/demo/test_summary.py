@@ -56,6 +56,13 @@ def test_the_summary_counts_and_shows_a_trace_and_the_alert() -> None:
     assert "6 assets will be stale" in said
 
 
+def test_a_backend_of_the_users_that_does_not_answer_is_said() -> None:
+    seen = whole_round()
+    assert "unsent" not in text(seen)
+    seen.own_series["dagtel_exporter_send_failed_total", (("exporter", "jaeger"),)] = 4.0
+    assert "unsent     jaeger failed 4 times and is retried" in text(seen)
+
+
 def test_a_title_begins_another_alert_and_lines_before_the_first_are_nobodys() -> None:
     seen = Seen("way", "", "", Received())
     for line in ["banner", *ALERT, "⚠️ Check Failed", "Asset: y"]:
