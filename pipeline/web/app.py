@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import anyio
 import uvicorn
@@ -34,18 +34,9 @@ class _Site:
 
 
 class _Server(uvicorn.Server):
-    """Signals are the service's."""
+    """Leaves the signals to the service."""
 
-    @asynccontextmanager
-    async def _no_signals(self) -> AsyncIterator[None]:
-        yield
-
-    def install_signal_handlers(self) -> None:
-        """Signals are the service's."""
-
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # uvicorn's own is a sync context manager
-        from contextlib import nullcontext
-
+    def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]  # uvicorn's is any context manager
         return nullcontext()
 
 
