@@ -1,12 +1,11 @@
-"""The door to Dagster's databases: read-only, with our own drivers, errors said in our words.
+"""Dagster's PostgreSQL database, and the rows of runs in either kind of storage; errors said in our words.
 
-SQLite files are opened for each question and closed again: a reader that stays keeps their write-ahead logs from
-being folded in. Nothing here writes; SQLite itself makes the `-shm` and `-wal` files beside a database that it reads.
+The driver is psycopg 3, our own: what Dagster itself has installed is nothing to us.
 """
 
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import LiteralString, TypeAlias, cast
 
@@ -15,6 +14,8 @@ import msgspec
 import psycopg
 from psycopg.abc import Buffer
 
+from pipeline.clock import Clock
+from pipeline.dagster_files import ask
 from pipeline.dagster_home import PostgresStorage, SqliteStorage, Storage
 from pipeline.errors import PermanentError, RetryableError
 from pipeline.options import Secret
@@ -24,6 +25,9 @@ Value: TypeAlias = str | int | float | bytes | None
 Row: TypeAlias = tuple[Value, ...]
 Parameter: TypeAlias = Value | Sequence[int] | Sequence[str]
 
+
+_BODIES = "SELECT run_id, run_body FROM runs WHERE run_id IN (SELECT value FROM json_each(?))"
+_TAGS = "SELECT run_id, key, value FROM run_tags WHERE run_id IN (SELECT value FROM json_each(?))"
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------
 
@@ -56,9 +60,11 @@ async def open_postgres(url: Secret) -> AsyncIterator[Postgres]:
         connection: psycopg.AsyncConnection[Row] = await psycopg.AsyncConnection.connect(
             url.reveal(), autocommit=True, application_name="dagtel", client_encoding="utf8", connect_timeout=10
         )
-    connection.adapters.register_loader("text", _Raw)
-    async with connection:
+    try:
+        connection.adapters.register_loader("text", _Raw)
         yield Postgres(connection, place)
+    finally:  # its own context would first roll back, which a cancelled task cannot wait for
+        await connection.close()
 
 
 def _place(url: Secret) -> str:
@@ -84,36 +90,6 @@ def _translating(place: str) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-# --- SQLite ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def open_sqlite(file: Path) -> Iterator[sqlite3.Connection]:
-    """A read-only connection; blocking, so call it in a thread. Raises sqlite3.Error."""
-    connection = _connect(file, "mode=ro")
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-    except sqlite3.OperationalError as error:
-        connection.close()
-        if error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN or file.with_name(f"{file.name}-wal").exists():
-            raise
-        # In a folder that we must not write to SQLite cannot make its `-shm`; without a `-wal` nothing is lost by it.
-        connection = _connect(file, "mode=ro&immutable=1")
-    with closing(connection):
-        yield connection
-
-
-@contextmanager
-def open_immutable(file: Path) -> Iterator[sqlite3.Connection]:
-    """The same for a file that nobody writes: no lock is taken, no file is made. Raises sqlite3.Error."""
-    with closing(_connect(file, "mode=ro&immutable=1")) as connection:
-        yield connection
-
-
-def _connect(file: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{file.absolute().as_uri()}?{mode}", uri=True, timeout=2, isolation_level=None)
 
 
 # --- rows of runs ----------------------------------------------------------------------------------------------------
@@ -147,33 +123,31 @@ class PostgresRuns:
 
 
 class SqliteRunRows:
-    """Run rows from `history/runs.db`. A file that is not there yet has none."""
+    """Run rows from `history/runs.db`. A file that is not there, or is just being made, has none."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, clock: Clock) -> None:
+        self._file, self._clock = file, clock
 
     async def look_up(self, run_ids: Iterable[str]) -> Mapping[str, RunRow]:
         return await anyio.to_thread.run_sync(self._look_up, list(run_ids))
 
     def _look_up(self, run_ids: list[str]) -> Mapping[str, RunRow]:
-        if not self._file.exists():
-            return {}
-        wanted = "run_id IN (SELECT value FROM json_each(?))"
         ids = [msgspec.json.encode(run_ids).decode()]
+
+        def question(database: sqlite3.Connection) -> dict[str, RunRow]:
+            return _joined(database.execute(_BODIES, ids).fetchall(), database.execute(_TAGS, ids).fetchall())
+
         try:
-            with open_sqlite(self._file) as database:
-                bodies = database.execute(f"SELECT run_id, run_body FROM runs WHERE {wanted}", ids).fetchall()  # noqa: S608  # constant
-                tags = database.execute(f"SELECT run_id, key, value FROM run_tags WHERE {wanted}", ids).fetchall()  # noqa: S608  # constant
+            return ask(self._file, question, self._clock.wall_ns(), insist=True) or {}
         except sqlite3.Error as error:
             raise RetryableError(f"{self._file} cannot be read: {error}") from error
-        return _joined(bodies, tags)
 
 
-def open_run_rows(storage: Storage) -> RunRows:
+def open_run_rows(storage: Storage, clock: Clock) -> RunRows:
     """Run rows of a storage."""
     match storage:
         case SqliteStorage():
-            return SqliteRunRows(storage.runs)
+            return SqliteRunRows(storage.runs, clock)
         case PostgresStorage():
             return PostgresRuns(storage.url)
 

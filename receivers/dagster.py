@@ -144,7 +144,7 @@ class DagsterReceiver:
                 files = await open_sqlite_tail(
                     storage, self._limits, self._clock, self._context.log, stored, from_now=from_now
                 )
-                yield files, RunHeaders(SqliteRunRows(storage.runs), config.instance, config.max_runs)
+                yield files, RunHeaders(SqliteRunRows(storage.runs, self._clock), config.instance, config.max_runs)
 
 
 @asynccontextmanager

@@ -29,11 +29,15 @@ _PAGE = (
 )
 _GAPS = "SELECT id, run_id, event FROM event_logs WHERE id = ANY(%s::bigint[]) ORDER BY id"
 _ENDS = "SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM event_logs"
+_BEFORE = "SELECT id FROM event_logs WHERE id BETWEEN %s AND %s"
 _ONE = "SELECT id, run_id, event FROM event_logs WHERE id = %s"
 _SEQUENCE = (  # NULL: not ours to ask
     "SELECT CASE WHEN has_sequence_privilege(s, 'SELECT') THEN coalesce(pg_sequence_last_value(s), 0) END"
     " FROM (SELECT pg_get_serial_sequence('event_logs', 'id')::regclass::oid AS s) AS sequence"
 )
+
+
+_UNDER_WAY = 1000
 
 
 class _Note(msgspec.Struct, array_like=True):
@@ -107,20 +111,26 @@ async def open_postgres_tail(
     Raises PermanentError when the table is not the one that was read before, unless that is accepted.
     """
     first, last = cast("tuple[int, int]", (await database.fetch(_ENDS))[0])
-    cursor, crc, gaps = (last if from_now else min(first - 1, last)), 0, list[int]()
-    if stored is not None:
-        why = await _made_anew(database, stored, last)
-        if why and on_recreated == "fail":
-            raise PermanentError(f"{database.place}: event_logs is not the table that was read: {why}. {_ACCEPT}")
-        if not why:
-            cursor, crc, gaps = stored.next - 1, stored.crc, _decode(stored.note).gaps
-        else:
-            cursor = min(first - 1, last)
+    why = await _made_anew(database, stored, last) if stored else ""
+    if why and on_recreated == "fail":
+        raise PermanentError(f"{database.place}: event_logs is not the table that was read: {why}. {_ACCEPT}")
+    if stored and not why:
+        cursor, crc, gaps = stored.next - 1, stored.crc, _decode(stored.note).gaps
+    else:
+        cursor, crc = (last if from_now and not why else min(first - 1, last)), 0
+        gaps = await _unseen(database, cursor)
     remembered = Gaps(gaps, now=clock.monotonic(), timeout=limits.gap_timeout_s, limit=limits.gaps)
     return PostgresTail(database, limits, clock, metrics, cursor=cursor, crc=crc, end=last, gaps=remembered)
 
 
 _ACCEPT = "Set `on_recreated: accept` to read what is there now from its beginning."
+
+
+async def _unseen(database: Postgres, cursor: int) -> list[int]:
+    """The ids shortly before the place where reading begins that cannot be seen: inserts that are under way."""
+    before = range(max(1, cursor - _UNDER_WAY + 1), cursor + 1)
+    found = await database.fetch(_BEFORE, (before.start, cursor))
+    return sorted(set(before).difference(cast(int, id) for (id,) in found))
 
 
 async def _made_anew(database: Postgres, stored: Position, last: int) -> str:

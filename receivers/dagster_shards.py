@@ -1,12 +1,4 @@
-"""The files of an event log in SQLite: which there are, when they were written last, and the rows in one.
-
-A plain read-only connection to a database with a write-ahead log leaves a `-shm` of 32 KB and an empty `-wal` beside
-it when it was the last to close: one pair for every run of a long history. So a file at rest is read as immutable,
-which touches nothing, and the rows count only if it is still at rest afterwards. A write cannot hide from that: it
-sets the file's time, and the file was last written at least `REST_NS` before, which is more than the file system's
-clock is coarse. A file that is being written is read over the writer's own `-wal`; what that leaves behind goes
-when the writer closes the next time.
-"""
+"""The files of an event log in SQLite: which there are, and the rows in one."""
 
 import os
 import sqlite3
@@ -15,37 +7,14 @@ from typing import Final
 
 import msgspec
 
-from pipeline.dagster_sql import open_immutable, open_sqlite
+from pipeline.dagster_files import Stamp, ask, stamp_of
 from receivers.dagster_page import StoredEvent
 
-REST_NS: Final = 100_000_000
 INDEX: Final = "index"  # repeats some events of all runs
 TOGETHER: Final = "event_log"  # one file for all runs: Dagster's ConsolidatedSqliteEventLogStorage
 RUNLESS: Final = ""
 
 _ROWS: Final = "SELECT id, run_id, CAST(event AS BLOB) FROM event_logs WHERE id > ? ORDER BY id LIMIT ?"
-
-
-class Stamp(msgspec.Struct, frozen=True, gc=False):
-    """The state of a file: two equal ones with the same content, unless it was written a moment ago."""
-
-    written_ns: int
-    size: int
-    wal: int
-
-
-def stamp_of(file: Path | str) -> Stamp | None:
-    """The stamp of a database and its write-ahead log; None when it is not there. An empty log says nothing."""
-    try:
-        status = os.stat(file)  # noqa: PTH116  # called for every run there ever was
-    except FileNotFoundError:
-        return None
-    try:
-        wal = os.stat(f"{file}-wal")  # noqa: PTH116
-    except FileNotFoundError:
-        return Stamp(status.st_mtime_ns, status.st_size, 0)
-    written = max(status.st_mtime_ns, wal.st_mtime_ns) if wal.st_size else status.st_mtime_ns
-    return Stamp(written, status.st_size, wal.st_size)
 
 
 def shards_in(folder: Path) -> dict[str, Stamp]:
@@ -71,24 +40,12 @@ def read_shard(file: Path, after: int, rows: int, size: int, now_ns: int, *, ins
     None while the file is being written, unless `insist`. Where the last id is below `after`, rows were deleted, and
     SQLite hands their ids out again: what follows the last id counts as new. Raises sqlite3.Error.
     """
-    stamp = stamp_of(file)
-    if stamp is None:
-        return None
-    if not stamp.wal and now_ns - stamp.written_ns > REST_NS:
-        with open_immutable(file) as database:
-            found = _found(database, after, rows, size)
-        if stamp_of(file) == stamp:
-            return found
-    if not (insist or stamp.wal):
-        return None
-    with open_sqlite(file) as database:
-        return _found(database, after, rows, size)
+    return ask(file, lambda database: _found(database, after, rows, size), now_ns, insist=insist)
 
 
-def last_id(file: Path) -> int:
-    """The highest id in a shard, 0 in an empty one. Raises sqlite3.Error."""
-    with open_sqlite(file) as database:
-        return _last(database)
+def last_id(file: Path, now_ns: int) -> int:
+    """The highest id in a shard, 0 in an empty one or one that is being made. Raises sqlite3.Error."""
+    return ask(file, _last, now_ns, insist=True) or 0
 
 
 def _last(database: sqlite3.Connection) -> int:

@@ -17,12 +17,12 @@ import msgspec
 
 from pipeline.clock import SECOND, Clock
 from pipeline.components import Position
+from pipeline.dagster_files import Stamp, ask, stamp_of
 from pipeline.dagster_home import SqliteStorage
-from pipeline.dagster_sql import open_sqlite
 from pipeline.errors import RetryableError
 from receivers.dagster_cursors import QUIET, Cursor, Cursors, decode_note, encode_note
 from receivers.dagster_page import Limits, Page, StoredEvent
-from receivers.dagster_shards import RUNLESS, TOGETHER, Found, Stamp, last_id, read_shard, shards_in, stamp_of
+from receivers.dagster_shards import RUNLESS, TOGETHER, Found, last_id, read_shard, shards_in
 
 Log: TypeAlias = logging.LoggerAdapter[logging.Logger]
 
@@ -161,17 +161,17 @@ class SqliteTail:
         """What is new in a shard; None if it cannot be read right now."""
         now, now_ns, file = self._clock.monotonic(), self._clock.wall_ns(), self._file(shard)
         insist = watch.unread_since is not None and watch.unread_for(now) >= _PATIENCE_S
+        error = ""
         try:
             found = read_shard(file, cursor.id, room.rows, room.bytes, now_ns, insist=insist)
-        except sqlite3.Error as error:  # it is being made, or locked; or it is no database
+        except sqlite3.Error as failure:  # it is being made, or locked; or it is no database
+            found, error = None, str(failure)
+        if found is None:
             if watch.unread_for(now) < _UNREADABLE_S:
                 return None
-            self._log.warning("A run's events cannot be read.", extra={"file": str(file), "error": str(error)})
+            self._log.warning("A run's events cannot be read.", extra={"file": str(file), "error": error})
             found = Found([], cursor.id)  # asked again once it changes
-        if found is None:
-            watch.unread_for(now)
-        else:
-            watch.unread_since = None
+        watch.unread_since = None
         return found
 
     def _begin_runs(self, room: _Room) -> bool:
@@ -194,11 +194,9 @@ class SqliteTail:
         """Shards that are read to their end, and when they were written last."""
         finished: list[tuple[str, int]] = []
         for shard in self._cursors.shards:
-            watch = self._watched.get(shard)
-            if shard not in _KEPT and watch and watch.read:
-                stamp = stamp_of(self._file(shard))
-                if stamp is None or stamp == watch.read:
-                    finished.append((shard, stamp.written_ns if stamp else 0))
+            stamp = stamp_of(self._file(shard))
+            if shard not in _KEPT and (stamp is None or stamp == self._watch(shard).read):
+                finished.append((shard, stamp.written_ns if stamp else 0))
         return finished
 
     # --- files and rows ---
@@ -221,14 +219,15 @@ class SqliteTail:
         return rows[0][0] if rows else 0
 
     def _ask(self, query: str, parameters: Sequence[int | str]) -> list[tuple[object, ...]]:
-        """Rows of `runs.db`; none while it is not there. Raises RetryableError."""
-        if not self._storage.runs.exists():
-            return []
+        """Rows of `runs.db`; none while it is not there or just being made. Raises RetryableError."""
+        file = self._storage.runs
         try:
-            with open_sqlite(self._storage.runs) as database:
-                return database.execute(query, parameters).fetchall()
+            rows = ask(file, lambda d: d.execute(query, parameters).fetchall(), self._clock.wall_ns(), insist=True)
         except sqlite3.Error as error:
-            raise RetryableError(f"{self._storage.runs} cannot be read: {error}") from error
+            if "no such table" in str(error):
+                return []
+            raise RetryableError(f"{file} cannot be read: {error}") from error
+        return rows or []
 
     # --- the start ---
 
@@ -239,7 +238,7 @@ class SqliteTail:
         for shard, stamp in shards_in(self._storage.events).items():
             if shard in _KEPT or cursors.woken(stamp.written_ns):
                 try:
-                    cursors.shards[shard] = Cursor(last_id(self._file(shard)))
+                    cursors.shards[shard] = Cursor(last_id(self._file(shard), self._clock.wall_ns()))
                 except sqlite3.Error as error:
                     raise RetryableError(f"{self._file(shard)} cannot be read: {error}") from error
 

@@ -5,8 +5,9 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from pipeline.clock import SECOND
+from pipeline.clock import SECOND, Clock
 from pipeline.dagster_home import SqliteStorage
 from pipeline.testing.clock import VirtualClock
 
@@ -39,10 +40,13 @@ def entry(run: str, text: str, at_ns: int, type: str | None = None) -> str:
     )
 
 
-class SqliteHome:
+C = TypeVar("C", bound=Clock)
+
+
+class SqliteHome(Generic[C]):
     """Opens, writes and closes as Dagster does for every event. `folder` is DAGSTER_HOME."""
 
-    def __init__(self, folder: Path, clock: VirtualClock) -> None:
+    def __init__(self, folder: Path, clock: C) -> None:
         self.folder, self.clock = folder, clock
         self.storage = SqliteStorage(folder / "history" / "runs", folder / "history" / "runs.db")
         self.storage.events.mkdir(parents=True)
@@ -69,13 +73,13 @@ class SqliteHome:
             database.execute(EVENT_LOGS)
             stored = entry(run, text, at_ns, type) if event is None else event
             database.execute("INSERT INTO event_logs (run_id, event) VALUES (?, ?)", (run, stored))
-        os.utime(file, ns=(at_ns, at_ns))
+        self._age(file)
 
     def forget_events(self, run: str) -> None:
         """As Dagster deletes a run: the rows go, the file stays."""
         with closing(self._open(self.file(run))) as database:
             database.execute("DELETE FROM event_logs")
-        os.utime(self.file(run), ns=(self.clock.wall_ns(),) * 2)
+        self._age(self.file(run))
 
     def file(self, run: str) -> Path:
         return self.storage.events / f"{run}.db"
@@ -83,6 +87,15 @@ class SqliteHome:
     def left_behind(self) -> list[str]:
         """Files that are no databases."""
         return sorted(f.name for f in self.storage.events.iterdir() if not f.name.endswith(".db"))
+
+    def rest(self) -> None:
+        """As if all was written a second ago."""
+        for file in self.storage.events.iterdir():
+            os.utime(file, ns=(self.clock.wall_ns() - SECOND,) * 2)
+
+    def _age(self, file: Path) -> None:
+        if isinstance(self.clock, VirtualClock):
+            os.utime(file, ns=(self.clock.wall, self.clock.wall))
 
     @staticmethod
     def _open(file: Path) -> sqlite3.Connection:

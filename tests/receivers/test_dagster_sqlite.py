@@ -3,7 +3,6 @@
 import logging
 import sqlite3
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ HOUR, DAY = 3600.0, 86400.0
 class Follower:
     """Reads a home page by page; what a page gave counts once its position is kept."""
 
-    def __init__(self, home: SqliteHome, rows: int = 1000, size: int = 1 << 20) -> None:
+    def __init__(self, home: SqliteHome[VirtualClock], rows: int = 1000, size: int = 1 << 20) -> None:
         self.home = home
         self.limits = Limits(rows=rows, bytes=size, poll_s=0.2, gap_timeout_s=60, gaps=100)
         self.kept: Position | None = None
@@ -72,11 +71,11 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-def home(tmp_path: Path, clock: VirtualClock) -> Iterator[SqliteHome]:
-    return iter([SqliteHome(tmp_path, clock)]).__next__()
+def home(tmp_path: Path, clock: VirtualClock) -> SqliteHome[VirtualClock]:
+    return SqliteHome(tmp_path, clock)
 
 
-def store(home: SqliteHome, run: str, count: int) -> None:
+def store(home: SqliteHome[VirtualClock], run: str, count: int) -> None:
     if not home.file(run).exists() and run:
         home.add_run(run)
     for number in range(count):
@@ -84,7 +83,9 @@ def store(home: SqliteHome, run: str, count: int) -> None:
 
 
 @pytest.mark.anyio
-async def test_runs_are_read_in_the_order_in_which_they_were_made_each_in_its_own(home: SqliteHome) -> None:
+async def test_runs_are_read_in_the_order_in_which_they_were_made_each_in_its_own(
+    home: SqliteHome[VirtualClock],
+) -> None:
     for run, count in (("b", 3), ("", 2), ("a", 2)):
         store(home, run, count)
     home.clock.advance(1)
@@ -97,7 +98,7 @@ async def test_runs_are_read_in_the_order_in_which_they_were_made_each_in_its_ow
 
 
 @pytest.mark.anyio
-async def test_the_stored_bytes_come_untouched(home: SqliteHome) -> None:
+async def test_the_stored_bytes_come_untouched(home: SqliteHome[VirtualClock]) -> None:
     home.add_run("r")
     for raw in ('{"ü": 1}', b"\xff\x00 no text", "x" * 300_000):
         home.store("r", event=raw)
@@ -106,13 +107,13 @@ async def test_the_stored_bytes_come_untouched(home: SqliteHome) -> None:
     assert [row.raw for row in page.rows] == ['{"ü": 1}'.encode(), b"\xff\x00 no text", b"x" * 300_000]
 
 
-async def tail_of(home: SqliteHome) -> SqliteTail:
+async def tail_of(home: SqliteHome[VirtualClock]) -> SqliteTail:
     limits = Limits(rows=1000, bytes=1 << 20, poll_s=0.2, gap_timeout_s=60, gaps=100)
     return await open_sqlite_tail(home.storage, limits, home.clock, LOG, None, from_now=False)
 
 
 @pytest.mark.anyio
-async def test_a_page_ends_at_its_rows_and_at_its_bytes(home: SqliteHome) -> None:
+async def test_a_page_ends_at_its_rows_and_at_its_bytes(home: SqliteHome[VirtualClock]) -> None:
     store(home, "a", 5)
     store(home, "b", 5)
     home.clock.advance(1)
@@ -126,7 +127,7 @@ async def test_a_page_ends_at_its_rows_and_at_its_bytes(home: SqliteHome) -> Non
 
 
 @pytest.mark.anyio
-async def test_files_at_rest_are_read_without_leaving_anything_beside_them(home: SqliteHome) -> None:
+async def test_files_at_rest_are_read_without_leaving_anything_beside_them(home: SqliteHome[VirtualClock]) -> None:
     for run in ("a", "b", ""):
         store(home, run, 3)
     home.clock.advance(1)
@@ -135,7 +136,7 @@ async def test_files_at_rest_are_read_without_leaving_anything_beside_them(home:
 
 
 @pytest.mark.anyio
-async def test_a_file_that_is_being_written_is_read_over_the_writers_log(home: SqliteHome) -> None:
+async def test_a_file_that_is_being_written_is_read_over_the_writers_log(home: SqliteHome[VirtualClock]) -> None:
     store(home, "a", 1)
     writer = home._open(home.file("a"))
     writer.execute("INSERT INTO event_logs (run_id, event) VALUES ('a', '{}')")  # committed, not folded in
@@ -147,7 +148,7 @@ async def test_a_file_that_is_being_written_is_read_over_the_writers_log(home: S
 
 @pytest.mark.anyio
 async def test_a_file_written_a_moment_ago_waits_and_one_that_never_rests_is_read_all_the_same(
-    home: SqliteHome,
+    home: SqliteHome[VirtualClock],
 ) -> None:
     store(home, "a", 1)
     tail = await tail_of(home)
@@ -161,7 +162,9 @@ async def test_a_file_written_a_moment_ago_waits_and_one_that_never_rests_is_rea
 
 
 @pytest.mark.anyio
-async def test_an_event_stored_while_a_transaction_is_open_comes_when_it_is_committed(home: SqliteHome) -> None:
+async def test_an_event_stored_while_a_transaction_is_open_comes_when_it_is_committed(
+    home: SqliteHome[VirtualClock],
+) -> None:
     store(home, "a", 1)
     home.clock.advance(1)
     follower = Follower(home)
@@ -178,7 +181,9 @@ async def test_an_event_stored_while_a_transaction_is_open_comes_when_it_is_comm
 
 
 @pytest.mark.anyio
-async def test_late_events_of_a_run_that_was_quiet_for_days_are_read_and_no_others(home: SqliteHome) -> None:
+async def test_late_events_of_a_run_that_was_quiet_for_days_are_read_and_no_others(
+    home: SqliteHome[VirtualClock],
+) -> None:
     store(home, "a", 3)
     follower = Follower(home)
     await follower.catch_up()
@@ -194,7 +199,7 @@ async def test_late_events_of_a_run_that_was_quiet_for_days_are_read_and_no_othe
 
 
 @pytest.mark.anyio
-async def test_a_history_of_years_is_read_however_old_its_files_are(home: SqliteHome) -> None:
+async def test_a_history_of_years_is_read_however_old_its_files_are(home: SqliteHome[VirtualClock]) -> None:
     for number in range(30):
         store(home, f"run-{number}", 2)
         home.clock.advance(10 * DAY)
@@ -208,7 +213,7 @@ async def test_a_history_of_years_is_read_however_old_its_files_are(home: Sqlite
 
 
 @pytest.mark.anyio
-async def test_from_now_leaves_out_what_is_there(home: SqliteHome) -> None:
+async def test_from_now_leaves_out_what_is_there(home: SqliteHome[VirtualClock]) -> None:
     store(home, "old", 2)
     home.clock.advance(2 * DAY)
     store(home, "running", 2)
@@ -224,7 +229,7 @@ async def test_from_now_leaves_out_what_is_there(home: SqliteHome) -> None:
 
 
 @pytest.mark.anyio
-async def test_ids_that_are_used_again_after_a_deletion_are_new(home: SqliteHome) -> None:
+async def test_ids_that_are_used_again_after_a_deletion_are_new(home: SqliteHome[VirtualClock]) -> None:
     store(home, "a", 3)
     follower = Follower(home)
     await follower.catch_up()
@@ -236,7 +241,7 @@ async def test_ids_that_are_used_again_after_a_deletion_are_new(home: SqliteHome
 
 
 @pytest.mark.anyio
-async def test_events_of_a_run_without_a_row_are_read(home: SqliteHome) -> None:
+async def test_events_of_a_run_without_a_row_are_read(home: SqliteHome[VirtualClock]) -> None:
     home.store("orphan")
     home.clock.advance(DAY)
     follower = Follower(home)
@@ -247,7 +252,7 @@ async def test_events_of_a_run_without_a_row_are_read(home: SqliteHome) -> None:
 
 
 @pytest.mark.anyio
-async def test_one_file_for_all_runs_is_read_too(home: SqliteHome) -> None:
+async def test_one_file_for_all_runs_is_read_too(home: SqliteHome[VirtualClock]) -> None:
     home.store("event_log", event='{"__class__": "EventLogEntry"}')
     home.clock.advance(DAY)
     page = await (await tail_of(home)).read()
@@ -255,10 +260,13 @@ async def test_one_file_for_all_runs_is_read_too(home: SqliteHome) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_file_that_is_no_database_holds_nobody_up(home: SqliteHome) -> None:
+async def test_a_file_that_is_no_database_holds_nobody_up(home: SqliteHome[VirtualClock]) -> None:
     home.add_run("bad")
+    home.add_run("empty")
     home.file("bad").write_bytes(b"no database" * 1000)
+    home.file("empty").touch()
     store(home, "good", 2)
+    home.rest()
     follower = Follower(home)
     await follower.start()
     for _ in range(6):
@@ -268,7 +276,7 @@ async def test_a_file_that_is_no_database_holds_nobody_up(home: SqliteHome) -> N
 
 
 @pytest.mark.anyio
-async def test_a_database_that_is_being_made_is_read_once_it_is(home: SqliteHome) -> None:
+async def test_a_database_that_is_being_made_is_read_once_it_is(home: SqliteHome[VirtualClock]) -> None:
     home.add_run("a")
     home.file("a").touch()
     follower = Follower(home)
@@ -281,7 +289,7 @@ async def test_a_database_that_is_being_made_is_read_once_it_is(home: SqliteHome
 
 
 @pytest.mark.anyio
-async def test_it_has_ended_when_what_was_there_at_the_start_is_read(home: SqliteHome) -> None:
+async def test_it_has_ended_when_what_was_there_at_the_start_is_read(home: SqliteHome[VirtualClock]) -> None:
     store(home, "a", 3)
     store(home, "b", 3)
     home.clock.advance(1)
