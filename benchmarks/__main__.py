@@ -144,9 +144,9 @@ def report(fetch: list[Run], bare: list[Run], whole: list[Run], stages: dict[str
     lines = [
         "# Results",
         "",
-        f"Made by `make bench`: {EVENTS:,} events of the 1.13 corpus (mean 1.25 KB), one partition, {ROUNDS} rounds, each round",
-        "fetch, bare loop and road one after another. Machines are shared and noisy: read the ratios. The road is the whole",
-        "default pipeline (`road.yaml`), a checkpoint a second, all its threads counted, its start taken off.",
+        f"Made by `make bench`: {EVENTS:,} events of the 1.13 corpus (mean 1.25 KB), one partition, {ROUNDS} rounds,",
+        "each fetch, bare loop and road one after another. Machines are shared and noisy: read the ratios. The road is",
+        "the whole default pipeline (`road.yaml`), a checkpoint a second, all threads counted, its start taken off.",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}.",
         "",

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 
 import anyio
 import uvicorn
@@ -43,32 +43,35 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def serve(mounts: Mounts) -> AsyncIterator[None]:
     """Serve each address for as long as the block. Raises ConfigError for an address that cannot be had."""
-    servers: list[tuple[_Server, socket.socket]] = []
-    for address, apps in mounts.items():
-        app = Starlette()
-        app.mount("/", _Site(apps))
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
-        servers.append((_Server(config), _bind(address)))
-    async with anyio.create_task_group() as tasks:
-        for server, bound in servers:
-            tasks.start_soon(server.serve, [bound])
-        try:
-            yield
-        finally:
-            for server, _ in servers:
-                server.should_exit = True
+    with ExitStack() as stack:
+        bound = {address: stack.enter_context(_bind(address)) for address in mounts}
+        servers = [(_server(apps), bound[address]) for address, apps in mounts.items()]
+        async with anyio.create_task_group() as tasks:
+            for server, where in servers:
+                tasks.start_soon(server.serve, [where])
+            try:
+                yield
+            finally:
+                for server, _ in servers:
+                    server.should_exit = True
+
+
+def _server(apps: Mapping[str, Asgi]) -> _Server:
+    app = Starlette()
+    app.mount("/", _Site(apps))
+    return _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2))
 
 
 def _bind(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
-    host = host.strip("[]")
+    host = host.strip("[]") or "0.0.0.0"  # noqa: S104  # ":8889" means all interfaces, as in the Collector
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host or "0.0.0.0", int(port)))  # noqa: S104  # ":8889" means all interfaces, as in the Collector
+        bound.bind((host, int(port)))
         bound.listen(128)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
+        bound.close()
         raise ConfigError(f"cannot listen on {address}: {error}") from error
     bound.setblocking(False)
     return bound
