@@ -61,9 +61,10 @@ class Outbox:
     async def push(self, items: Sequence[Any], now_ns: int) -> None:
         """Gather items; a full payload is built at once."""
         size = self.delivery.sending_queue.batch.max_size
-        for item_type in {type(item) for item in items}:
+        types = set(map(type, items))
+        for item_type in types:
             gathered = self._gathered.setdefault(item_type, [])
-            gathered.extend(item for item in items if type(item) is item_type)
+            gathered.extend(items if len(types) == 1 else [item for item in items if type(item) is item_type])
             if len(gathered) >= size:
                 self.build(now_ns)
         if self.spec.urgent:
