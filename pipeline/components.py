@@ -84,11 +84,6 @@ class Intake(Protocol[T]):
         """Read to the present end, then return from `run`."""
         ...
 
-    @property
-    def max_items(self) -> int:
-        """Items in one read at most."""
-        ...
-
     async def assign(self, sources: Iterable[str]) -> Mapping[str, Position | None]:
         """Take sources on: their state is loaded. Gives the stored position of each; None where there is none."""
         ...

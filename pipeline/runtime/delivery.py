@@ -79,7 +79,7 @@ class Delivery:
     async def _attempt(self, payload: Payload) -> Receipt | None:
         timeout = self._outbox.delivery.timeout
         try:
-            with anyio.fail_after(timeout or None):
+            with self._meter.attempt(payload.items), anyio.fail_after(timeout or None):
                 return await self._outbox.exporter.send(payload)
         except TimeoutError as error:
             raise RetryableError(f"no answer within {timeout}") from error

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import msgspec
+from opentelemetry.trace import Tracer
 
 from pipeline.clock import Clock
 from pipeline.components import Position, Read
@@ -60,7 +61,7 @@ class Driver:
         self.queued = 0
         """Bytes read and not processed yet."""
         self.store_ok = True
-        self._store, self._outboxes, self._clock = store, outboxes, clock
+        self._state, self._outboxes, self._clock = store, outboxes, clock
         self._statuses, self._telemetry = statuses, telemetry
         self._interval_s, self._cap = interval_s, dead_letter_cap
         self._mail: deque[Message] = deque()
@@ -207,6 +208,14 @@ class Driver:
 
     async def _store_checkpoint(self, commit: Commit) -> None:
         began = self._clock.monotonic()
+        with self._telemetry.tracer.start_as_current_span("checkpoint") as span:
+            span.set_attribute("dagtel.payloads", len(commit.outbox))
+            span.set_attribute("dagtel.rows", len(commit.rows))
+            await self._store(commit)
+        self._telemetry.checkpoints.add(1)
+        self._telemetry.commit.record(self._clock.monotonic() - began)
+
+    async def _store(self, commit: Commit) -> None:
         sealed = await anyio.to_thread.run_sync(self._seal, commit.outbox)
         await self._write(msgspec.structs.replace(commit, outbox=sealed))
         self.committed.update(commit.positions)
@@ -214,11 +223,9 @@ class Driver:
         for id, outbox in self._outboxes.items():
             outbox.release([row for row in sealed if row.exporter == id])
         if commit.dead:
-            dropped = await anyio.to_thread.run_sync(self._store.trim_dead_letters, self._cap)
+            dropped = await anyio.to_thread.run_sync(self._state.trim_dead_letters, self._cap)
             if dropped:
                 log.error("Dead letters dropped: the store of them is full.", extra={"dropped": dropped})
-        self._telemetry.checkpoints.add(1)
-        self._telemetry.commit.record(self._clock.monotonic() - began)
 
     def _give_back(self, acks: Sequence[Ack]) -> None:
         """Committed receipts go back to their exporters."""
@@ -234,7 +241,7 @@ class Driver:
         wait = 0.1
         while True:
             try:
-                await anyio.to_thread.run_sync(self._store.commit, commit)
+                await anyio.to_thread.run_sync(self._state.commit, commit)
             except RetryableError as error:
                 if self.store_ok:
                     log.error("The state store cannot be written: taking no more input.", extra={"error": str(error)})
@@ -256,10 +263,13 @@ class _Answer:
         self.error: Exception | None = None
 
 
-def read_message(engine: Engine, receiver: str, read: Read[Any]) -> Message:
+def read_message(engine: Engine, tracer: Tracer, receiver: str, read: Read[Any]) -> Message:
     """A read as a message."""
 
     async def take() -> None:
-        await engine.take(receiver, read)
+        with tracer.start_as_current_span("batch") as span:
+            span.set_attribute("dagtel.source", read.source)
+            span.set_attribute("dagtel.items", len(read.items))
+            await engine.take(receiver, read)
 
     return Message(take, read.size)

@@ -89,7 +89,9 @@ class Engine:
             limit = self.time.limit(read.source)
             for stage in self._lanes[WHOLE].made.values():
                 stage.limit_ns = limit
-            await self._enter(receiver, lane, read.items, self.time.of(read.source, wall))
+            most = self._shop.plan.service.intake.max_items
+            for start in range(0, len(read.items), most):
+                await self._enter(receiver, lane, read.items[start : start + most], self.time.of(read.source, wall))
         self.time.read(read.source, read.behind, wall)
         self.positions[read.source] = read.position
         self._moved.add(read.source)

@@ -17,7 +17,6 @@ class Door(msgspec.Struct, frozen=True):
     """What the intakes of all receivers share."""
 
     once: bool
-    max_items: int
     has_room: Callable[[], bool]
     statuses: Statuses
     telemetry: Telemetry
@@ -27,7 +26,7 @@ class ReceiverIntake:
     """See `pipeline.components.Intake`."""
 
     def __init__(self, receiver: str, driver: Driver, sides: SideInputs, door: Door) -> None:
-        self.once, self.max_items, self.has_room = door.once, door.max_items, door.has_room
+        self.once, self.has_room = door.once, door.has_room
         self._receiver, self._driver, self._sides, self._door = receiver, driver, sides, door
         self._labels = {"receiver": receiver}
         self._sources: set[str] = set()
@@ -68,7 +67,7 @@ class ReceiverIntake:
         if read.rejected:
             telemetry.rejected.add(len(read.rejected), self._labels)
         self._reads += 1
-        self._driver.post(read_message(self._driver.engine, self._receiver, read))
+        self._driver.post(read_message(self._driver.engine, telemetry.tracer, self._receiver, read))
 
     def committed(self) -> Mapping[str, Position]:
         return {s: p for s, p in self._driver.committed.items() if s in self._sources}

@@ -170,7 +170,7 @@ class Service:
             plan.service.dead_letters.queue_size,
         )
         self._sides = SideInputs(tasks, self._driver, self._statuses)
-        self._door = Door(once, plan.service.intake.max_items, self._has_room, self._statuses, telemetry)
+        self._door = Door(once, self._has_room, self._statuses, telemetry)
         self._clock = clock
         self._hosts: list[Host[Any]] = []
         self._failed = False

@@ -20,7 +20,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import NoOpTracerProvider, Tracer
+from opentelemetry.trace import NoOpTracerProvider, SpanKind, Tracer
 from prometheus_client import CollectorRegistry, make_asgi_app
 
 from pipeline.http import Asgi
@@ -47,6 +47,14 @@ class ExporterMeter:
 
     def refused(self, items: int) -> None:
         self._telemetry.refused.add(items, self._labels)
+
+    @contextmanager
+    def attempt(self, items: int) -> Iterator[None]:
+        """A span around one attempt to send."""
+        with self._telemetry.tracer.start_as_current_span("send", kind=SpanKind.CLIENT) as span:
+            span.set_attribute("dagtel.exporter", self._labels["exporter"])
+            span.set_attribute("dagtel.items", items)
+            yield
 
 
 class Telemetry:
@@ -168,7 +176,7 @@ def own_log(
 
         waiting: queue.Queue[logging.LogRecord] = queue.Queue(LOKI_QUEUE)
         loki = logging_loki.LokiHandler(
-            url=f"{loki_url.rstrip('/')}/loki/api/v1/push", tags={"job": "dagtel", **(loki_labels or {})}, version="1"
+            url=loki_url, tags={"service_name": "dagtel", **(loki_labels or {})}, version="1"
         )
         loki.setFormatter(JsonFormat())
         loki.handleError = _quiet
