@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Meter, NoOpMeterProvider, Observation
 from opentelemetry.sdk.metrics import MeterProvider
@@ -71,6 +70,8 @@ class Telemetry:
         self.meter: Meter = (self._meters or NoOpMeterProvider()).get_meter("dagtel")
         self._tracers: TracerProvider | None = None
         if otlp:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # 65 ms of imports
+
             self._tracers = TracerProvider(resource=resource)
             exporter = OTLPSpanExporter(f"{otlp.rstrip('/')}/v1/traces", headers=dict(headers or {}))
             self._tracers.add_span_processor(BatchSpanProcessor(exporter))

@@ -3,11 +3,9 @@
 import json
 import os
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,8 @@ import pytest
 
 from benchmarks.load import records
 from benchmarks.topic import fill
-from tests.integration.conftest import Daemon, free_port, jaeger_trace, loki_lines, totals, until
+from tests.integration.conftest import Daemon, jaeger_trace, loki_lines, totals, until
+from tests.integration.webhook import taking_alerts
 
 pytestmark = pytest.mark.integration
 
@@ -26,25 +25,8 @@ KILLS = 6
 
 @pytest.fixture
 def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """An address that takes alerts, and what it took."""
-    taken: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", taken
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with taking_alerts() as taking:
+        yield taking
 
 
 def recorded_at() -> int:
