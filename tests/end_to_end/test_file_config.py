@@ -65,7 +65,7 @@ def test_the_figures_equal_what_dagsters_own_api_says(version: str, tmp_path: Pa
         check=False,
     )
     assert checked.returncode == 0, checked.stdout
-    assert re.fullmatch(r"(\d+) of \1 figures agree with .*\n", checked.stdout)
+    assert re.fullmatch(r"(\d+) of \1 figures agree with .*", checked.stdout.strip())
 
 
 def test_the_impact_of_a_failing_asset_is_what_dagsters_graph_says(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_counted_twice(
         "exporters.loki.labels": f"{{job: {name}}}",
         "exporters.prometheus.textfile": str(tmp_path / "metrics.prom"),
     }
-    command = ["run", "--config", "/tmp/w/full2.yaml"]
+    command = ["run", "--config", str(ROOT / "configs" / "full.yaml")]
     command += [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
     chance = random.Random(11)
     for _ in range(KILLS):
