@@ -8,9 +8,9 @@ from when on it is not remembered: late events bring the newest row.
 from collections.abc import Iterable, Sequence
 
 from pipeline.events import Event
+from pipeline.names import STORAGE_ID_HEADER
 from pipeline.run_rows import HEADER, RunRows, encode_header
 
-STORAGE_ID = "dagtel-storage-id"
 INSTANCE = "dagtel-instance"
 EVENT_TYPE = "dagster-event-type"
 
@@ -34,7 +34,7 @@ class RunHeaders:
         for event in events:
             run = self._known.get(event.run_id)
             event.headers = (
-                (STORAGE_ID, b"%d" % event.offset),
+                (STORAGE_ID_HEADER, b"%d" % event.offset),
                 self._instance,
                 (EVENT_TYPE, event.type.encode("utf-8", "replace")),
                 *((run,) if run else ()),

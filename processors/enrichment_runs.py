@@ -1,0 +1,118 @@
+"""What is known of runs: from the bridge's header, from the run's first event, from Dagster's storage.
+
+A row of state a run, so that a restart knows the same, at most `limit` of them (the oldest go). The header is parsed
+when a run is first seen and when its bytes differ from the last ones: launchers and Dagster add tags later.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from pipeline.components import State, Table
+from pipeline.errors import DecodeError
+from pipeline.events import Event, RunQueued
+from pipeline.facts import RunFacts
+from pipeline.run_rows import RunRow, decode_header
+
+ENDS: Final = frozenset({"PIPELINE_SUCCESS", "PIPELINE_FAILURE", "PIPELINE_CANCELED"})
+_SLACK: Final = 10  # a tenth over the limit, so that dropping is rare
+
+
+class KnownRun(msgspec.Struct, frozen=True, array_like=True):
+    """One run. `header` is the one that `facts` come from, `wanted`: its row is to be asked for, `number` its age."""
+
+    facts: RunFacts
+    header: bytes
+    wanted: bool
+    number: int
+
+
+class KnownRuns:
+    """The runs of one shard. `asks`: runs without a header are looked up in Dagster's storage."""
+
+    def __init__(self, state: State, limit: int, *, asks: bool) -> None:
+        self._runs: Table[str, KnownRun] = state.table("runs", str, KnownRun, version=1)
+        self._limit, self._asks = limit, asks
+        self._number = max((run.number for _, run in self._runs.items()), default=0)
+        # Only a hint of what to ask for: what an undone call left here is asked for in vain, and nothing else.
+        self._wanted = dict.fromkeys(run_id for run_id, run in self._runs.items() if run.wanted)
+
+    def facts(self, event: Event, header: bytes) -> RunFacts | None:
+        """What is known of the event's run; one object for all its events until something new is known."""
+        known = self._runs.get(event.run_id)
+        if header and (known is None or known.header != header):
+            known = self._put(event.run_id, _from_header(header, known), header, wanted=False)
+        if isinstance(event.detail, RunQueued):
+            known = self._queued(event.run_id, known, event.detail)
+        if self._asks and not header and (known is None or event.type in ENDS):
+            known = self._want(event.run_id, known)
+        return None if known is None or known.facts == _NOTHING else known.facts
+
+    def wanted(self, most: int) -> list[str]:
+        """Runs to ask Dagster's storage for, the longest wanted first."""
+        return [run_id for run_id, _ in zip(self._wanted, range(most), strict=False)]
+
+    def answered(self, asked: Iterable[str], rows: Mapping[str, RunRow]) -> None:
+        """The storage's answer; a run without a row is not asked for again."""
+        for run_id in asked:
+            self._wanted.pop(run_id, None)
+            known = self._runs.get(run_id)
+            if known is not None and known.wanted:
+                row = rows.get(run_id)
+                facts = known.facts if row is None else _joined(row.facts(), known.facts)
+                self._put(run_id, facts, known.header, wanted=False)
+
+    def drop_oldest(self) -> None:
+        """Keep to the limit."""
+        if len(self._runs) <= self._limit + self._limit // _SLACK:
+            return
+        ages = sorted((run.number, run_id) for run_id, run in self._runs.items())
+        for _, run_id in ages[: len(ages) - self._limit]:
+            self._runs.delete(run_id)
+            self._wanted.pop(run_id, None)
+
+    def _queued(self, run_id: str, known: KnownRun | None, told: RunQueued) -> KnownRun | None:
+        if not told.code_location and told.partition is None:
+            return known  # before Dagster 1.10 the event says nothing
+        before = known.facts if known else RunFacts()
+        facts = _joined(before, RunFacts(code_location=told.code_location, partition=told.partition))
+        if facts == before:
+            return known
+        return self._put(run_id, facts, known.header if known else b"", wanted=bool(known and known.wanted))
+
+    def _want(self, run_id: str, known: KnownRun | None) -> KnownRun:
+        self._wanted[run_id] = None
+        return self._put(run_id, known.facts if known else _NOTHING, known.header if known else b"", wanted=True)
+
+    def _put(self, run_id: str, facts: RunFacts, header: bytes, *, wanted: bool) -> KnownRun:
+        before = self._runs.get(run_id)
+        if before is None:
+            self._number += 1
+        known = KnownRun(facts, header, wanted, before.number if before else self._number)
+        self._runs.put(run_id, known)
+        return known
+
+
+_NOTHING: Final = RunFacts()
+
+
+def _from_header(header: bytes, known: KnownRun | None) -> RunFacts:
+    """The header's facts; where it does not say, or is none, what was known holds."""
+    before = known.facts if known else RunFacts()
+    try:
+        return _joined(decode_header(header).facts(), before)
+    except DecodeError:
+        return before
+
+
+def _joined(first: RunFacts, second: RunFacts) -> RunFacts:
+    """`first`, and what only `second` says."""
+    return RunFacts(
+        tags=first.tags or second.tags,
+        code_location=first.code_location or second.code_location,
+        partition=second.partition if first.partition is None else first.partition,
+        backfill=first.backfill or second.backfill,
+        parent_run_id=first.parent_run_id or second.parent_run_id,
+        root_run_id=first.root_run_id or second.root_run_id,
+    )
