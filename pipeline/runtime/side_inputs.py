@@ -59,6 +59,8 @@ class SideInputs:
 
     async def _run(self, poll: _Poll, side: Side) -> None:
         while True:
+            # A shard that went and came back has a new component; what the old one would fetch is nobody's any more.
+            side = poll.sides[0] if poll.sides else side
             try:
                 poll.value = await side.fetch()
             except DagtelError as error:
