@@ -96,22 +96,31 @@ class Metrics:
         events = batch.items
         if not events:
             return ()
-        self._learn(events[0])
+        # Whatever can raise comes first: what `series` and `subjects` keep beside their tables is not undone.
+        tallies = self._tallied(events)
         # Of all series that begin in this batch: early enough to show, at the flush, how far behind we are.
         began_ns = events[0].now_ns
+        self._learn(events[0])
+        for tally in tallies:
+            self._apply(tally, began_ns)
+            if tally.gone:
+                self._retire(tally.gone)
+        return ()
+
+    def _tallied(self, events: Sequence[Event]) -> list[Tally]:
+        """The batch summed up; in several parts where something is gone: there the order within the batch matters."""
         tally = Tally(self._reading)
-        for event in events:
-            if event.outcomes:
-                tally.take(event.outcomes, event.now_ns)
-                if tally.gone:  # rare, and the one thing for which the order within a batch matters
-                    self._apply(tally, began_ns)
-                    self._retire(tally.gone)
-                    tally = Tally(self._reading)
         # An event without bytes is one of ours (a run closed as unfinished) and no entry of Dagster's log.
         for level, records in Counter([log_level(event) for event in events if event.raw]).items():
             tally.count(("dagster_log_records_total", level), records)
-        self._apply(tally, began_ns)
-        return ()
+        tallies = [tally]
+        for event in events:
+            if event.outcomes:
+                tally.take(event.outcomes, event.now_ns)
+                if tally.gone:
+                    tally = Tally(self._reading)
+                    tallies.append(tally)
+        return tallies
 
     def due(self) -> int | None:
         """When a subject may have been silent or gone for long enough."""
