@@ -252,6 +252,20 @@ async def test_events_of_a_run_without_a_row_are_read(home: SqliteHome[VirtualCl
 
 
 @pytest.mark.anyio
+async def test_a_run_whose_file_comes_after_its_row_is_read_when_it_comes(home: SqliteHome[VirtualClock]) -> None:
+    follower = Follower(home)
+    await follower.read()
+    home.add_run("a")
+    for pause in (0.2, 120.0, 7200.0):
+        await follower.read()
+        home.clock.advance(pause)
+    assert follower.tail and follower.tail.ended()
+    home.store("a")
+    await follower.catch_up()
+    assert follower.got == {"a": [1]}
+
+
+@pytest.mark.anyio
 async def test_one_file_for_all_runs_is_read_too(home: SqliteHome[VirtualClock]) -> None:
     home.store("event_log", event='{"__class__": "EventLogEntry"}')
     home.clock.advance(DAY)
