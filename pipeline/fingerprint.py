@@ -22,6 +22,7 @@ VERSION: Final = "v1"
 FRAMES: Final = 3
 LINES: Final = 2
 LINE_LENGTH: Final = 400
+READ_LENGTH: Final = 10 * LINE_LENGTH
 """Characters of a message's line that count: what follows is data, and regular expressions stay cheap."""
 
 
@@ -161,8 +162,9 @@ class Fingerprinter:
 
     def masked(self, message: str, names: Sequence[str] = ()) -> tuple[str, ...]:
         """The first two lines that hold anything, masked; `names` (partition, run id) are masked as whole words."""
-        lines = [line.strip()[:LINE_LENGTH] for line in message[: 4 * LINE_LENGTH].splitlines() if line.strip()]
-        return tuple(self._line(line, names) for line in lines[:LINES])
+        lines = [line.strip()[:READ_LENGTH] for line in message[: 4 * READ_LENGTH].splitlines() if line.strip()]
+        # Cut after masking: before it, a longer number would move the end of the line.
+        return tuple(self._line(line, names)[:LINE_LENGTH] for line in lines[:LINES])
 
     def _line(self, line: str, names: Sequence[str]) -> str:
         for name in names:
