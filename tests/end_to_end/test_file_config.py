@@ -93,15 +93,15 @@ def test_a_second_run_over_the_same_folder_adds_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_items(tmp_path: Path) -> None:
-    """12 kills at random moments; batches of 20 and checkpoints of 5 ms, so that most of them hit something."""
+    """12 kills at random moments; batches of 3 and checkpoints of 2 ms, so that most of them hit something."""
     events = DATA / "dagster-1.13.jsonl"
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run(events, whole).returncode == 0
-    slow = command("receivers.file.max_items=20", "service.checkpoint_interval=5ms")
+    slow = command("receivers.file.max_items=3", "service.checkpoint_interval=2ms")
     chance, kills = random.Random(7), 0
     while kills < 12:
         process = subprocess.Popen(slow, env=environment(events, cut), stderr=subprocess.DEVNULL)
-        time.sleep(0.25 + chance.random() * 0.9)
+        time.sleep(0.6 + chance.random() * 0.6)
         if process.poll() is not None:
             break
         process.send_signal(signal.SIGKILL)

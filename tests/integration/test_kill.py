@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.load import records
 from benchmarks.topic import fill
-from tests.integration.conftest import Daemon, jaeger_trace, loki_lines, totals, until
+from tests.integration.conftest import ROOT, Daemon, jaeger_trace, loki_lines, totals, until
 from tests.integration.webhook import taking_alerts
 
 pytestmark = pytest.mark.integration

@@ -97,14 +97,15 @@ def road(backends: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     own = ["--set", "service.telemetry.metrics.address=", "--set", "service.telemetry.health.address="]
     with taking_alerts() as (url, alerts):
         bridge = Daemon("bridge", *own, environment=common, log=folder / "bridge.log")
-        until("the topic", lambda: "Started" in (folder / "bridge.log").read_text())
         daemon = Daemon(
             *("run", "--config", str(ROOT / "configs" / "full.yaml")),
             environment={**common, "DAGTEL_WEBHOOK": url},
             log=folder / "daemon.log",
         )
-        up = subprocess.run([script, "up"], env=prometheus_env, capture_output=True, text=True, timeout=60, check=True)
         try:
+            up = subprocess.run(
+                [script, "up"], env=prometheus_env, capture_output=True, text=True, timeout=60, check=True
+            )
             made = Road(backends, up.stdout.strip().splitlines()[-1])
             played = subprocess.run(
                 [PYTHON, "-m", "glucose.play", "once"],
