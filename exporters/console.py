@@ -9,13 +9,13 @@ import msgspec
 from anyio import to_thread
 
 from exporters.console_lines import details, line, summary
-from exporters.json_lines import Item
+from exporters.json_lines import Item, without_edges
 from pipeline.batch import Batch
 from pipeline.components import Context, ExporterSpec, Payload, Receipt
 from pipeline.delivery import Delivery
 from pipeline.errors import RetryableError
 from pipeline.options import Duration
-from pipeline.signals import Signal
+from pipeline.signals import Edges, Signal
 
 
 class ConsoleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,9 +33,9 @@ class Console:
     def __init__(self, config: ConsoleConfig) -> None:
         self._config = config
 
-    def build(self, batch: Batch[Item]) -> Sequence[Payload]:
+    def build(self, batch: Batch[Item | Edges]) -> Sequence[Payload]:
         """The text to print."""
-        items = list(batch.items)
+        items: list[Item] = without_edges(batch.items)
         if not items:
             return ()
         text = "\n".join(self._lines(items)) + "\n"

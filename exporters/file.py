@@ -15,13 +15,13 @@ import msgspec
 from anyio import to_thread
 
 from exporters.append_file import AppendFile, Mark
-from exporters.json_lines import Item, encode_lines
+from exporters.json_lines import Item, encode_lines, without_edges
 from pipeline.batch import Batch
 from pipeline.components import Context, ExporterSpec, Payload, Receipt
 from pipeline.delivery import Delivery
 from pipeline.errors import ConfigError, RetryableError
 from pipeline.options import Duration, Size
-from pipeline.signals import Signal
+from pipeline.signals import Edges, Signal
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,10 +71,11 @@ class File:
         self._config, self._context = config, context
         self._file, self._start, self._mark = file, start, mark
 
-    def build(self, batch: Batch[Item]) -> Sequence[Payload]:
+    def build(self, batch: Batch[Item | Edges]) -> Sequence[Payload]:
         """The batch as lines."""
-        body = encode_lines(batch.items)
-        return (Payload(body, len(batch.items)),) if body else ()
+        items: list[Item] = without_edges(batch.items)
+        body = encode_lines(items)
+        return (Payload(body, len(items)),) if body else ()
 
     async def send(self, payload: Payload) -> Receipt | None:
         """Append it. Raises RetryableError while the disk does not take it; then no part of it stays."""

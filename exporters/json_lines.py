@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -12,8 +12,9 @@ from exporters.valid_text import valid_items
 from pipeline.events import Event
 from pipeline.facts import ErrorInfo
 from pipeline.lineage import Impact
-from pipeline.signals import Alert, HistogramValue, LogRecord, Sample, Span
+from pipeline.signals import Alert, Edges, HistogramValue, LogRecord, Sample, Span
 
+T = TypeVar("T")
 Item = Event | Span | LogRecord | Sample | Alert
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -74,6 +75,11 @@ class _Sample(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     labels: dict[str, str]
     value: float | HistogramValue | None
     time: str = ""
+
+
+def without_edges(items: Iterable[T | Edges]) -> list[T]:
+    """What people are told of; edges are for `lineage_impact`, and a pipeline without one has them at its end."""
+    return [item for item in items if not isinstance(item, Edges)]
 
 
 def encode_lines(items: Sequence[Item]) -> bytes:

@@ -26,6 +26,7 @@ from aiokafka.errors import (
     for_code,
 )
 
+from exporters.json_lines import without_edges
 from exporters.kafka_records import Item, Record, decode_records, payloads_of, records_of
 from pipeline.batch import Batch
 from pipeline.components import Context, Exporter, ExporterSpec, Payload, Receipt
@@ -34,7 +35,7 @@ from pipeline.errors import PartialError, PermanentError, RetryableError
 from pipeline.http import Tls
 from pipeline.kafka_client import Listed, Sasl, Security, listed, security
 from pipeline.options import Duration, Size
-from pipeline.signals import Signal
+from pipeline.signals import Edges, Signal
 
 T = TypeVar("T")
 START_S = 10.0
@@ -149,9 +150,9 @@ class KafkaExporter:
         self._attempt: _Attempt | None = None
         self._topic_is_there = config.create_topic is None
 
-    def build(self, batch: Batch[Item], /) -> Sequence[Payload]:
+    def build(self, batch: Batch[Item | Edges], /) -> Sequence[Payload]:
         """See `records_of`."""
-        return payloads_of(records_of(batch.items, batch.now_ns))
+        return payloads_of(records_of(without_edges(batch.items), batch.now_ns))
 
     async def send(self, payload: Payload, /) -> Receipt | None:
         """Returns when all in-sync replicas have all records. Raises RetryableError, PermanentError, PartialError."""
@@ -312,7 +313,7 @@ async def _closed(admin: AIOKafkaAdminClient) -> None:
 
 
 @asynccontextmanager
-async def build(config: KafkaExporterConfig, context: Context) -> AsyncIterator[Exporter[Item]]:
+async def build(config: KafkaExporterConfig, context: Context) -> AsyncIterator[Exporter[Item | Edges]]:
     exporter = KafkaExporter(config, context)
     try:
         yield exporter
