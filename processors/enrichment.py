@@ -91,7 +91,8 @@ class Enrichment:
 
     async def process(self, batch: Batch[Event], /) -> Batch[Event]:
         """The same events, with `run` and `catalog`."""
-        catalog, headers, asks = self._assets.catalog, self._headers, self._asks
+        catalog, headers, asks, runs = self._assets.catalog, self._headers, self._asks, self._runs
+        forgotten = runs.forgotten
         seen: dict[str, tuple[bytes, RunFacts | None]] = {}
         for event in batch.items:
             event.catalog = catalog
@@ -110,9 +111,11 @@ class Enrichment:
                 or event.detail.__class__ is RunQueued
                 or (asks and event.type in ENDS)
             ):
-                known = seen[run_id] = header, self._runs.facts(event, header)
+                known = header, runs.facts(event, header)
+                if runs.forgotten != forgotten:
+                    seen, forgotten = {}, runs.forgotten
+                seen[run_id] = known
             event.run = known[1]
-        self._runs.drop_oldest()
         return batch
 
 

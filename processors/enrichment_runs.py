@@ -1,7 +1,9 @@
 """What is known of runs: from the bridge's header, from the run's first event, from Dagster's storage.
 
-A row of state a run, so that a restart knows the same, at most `limit` of them (the oldest go). The header is parsed
-when a run is first seen and when its bytes differ from the last ones: launchers and Dagster add tags later.
+A row of state a run, so that a restart knows the same, at most `limit` of them: runs are numbered as they are first
+seen, and number n goes when n + limit comes. That is in tables, too, so what is forgotten does not depend on batches,
+restarts or calls that are undone. The header is parsed when a run is first seen and when its bytes differ from the last
+ones: launchers and Dagster add tags later.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,16 +18,15 @@ from pipeline.facts import RunFacts
 from pipeline.run_rows import RunRow, decode_header
 
 ENDS: Final = frozenset({"PIPELINE_SUCCESS", "PIPELINE_FAILURE", "PIPELINE_CANCELED"})
-_SLACK: Final = 10  # a tenth over the limit, so that dropping is rare
+_NEWEST: Final = "newest"
 
 
 class KnownRun(msgspec.Struct, frozen=True, array_like=True):
-    """One run. `header` is the one that `facts` come from, `wanted`: its row is to be asked for, `number` its age."""
+    """One run. `header` is the one that `facts` come from, `wanted`: its row is to be asked for."""
 
     facts: RunFacts
     header: bytes
     wanted: bool
-    number: int
 
 
 class KnownRuns:
@@ -33,8 +34,11 @@ class KnownRuns:
 
     def __init__(self, state: State, limit: int, *, asks: bool) -> None:
         self._runs: Table[str, KnownRun] = state.table("runs", str, KnownRun, version=1)
+        self._ages: Table[int, str] = state.table("ages", int, str, version=1)
+        self._counts: Table[str, int] = state.table("counts", str, int, version=1)
         self._limit, self._asks = limit, asks
-        self._number = max((run.number for _, run in self._runs.items()), default=0)
+        self.forgotten = 0
+        """Runs forgotten since this object was made."""
         # Only a hint of what to ask for: what an undone call left here is asked for in vain, and nothing else.
         self._wanted = dict.fromkeys(run_id for run_id, run in self._runs.items() if run.wanted)
 
@@ -63,15 +67,6 @@ class KnownRuns:
                 facts = known.facts if row is None else _joined(row.facts(), known.facts)
                 self._put(run_id, facts, known.header, wanted=False)
 
-    def drop_oldest(self) -> None:
-        """Keep to the limit."""
-        if len(self._runs) <= self._limit + self._limit // _SLACK:
-            return
-        ages = sorted((run.number, run_id) for run_id, run in self._runs.items())
-        for _, run_id in ages[: len(ages) - self._limit]:
-            self._runs.delete(run_id)
-            self._wanted.pop(run_id, None)
-
     def _queued(self, run_id: str, known: KnownRun | None, told: RunQueued) -> KnownRun | None:
         if not told.code_location and told.partition is None:
             return known  # before Dagster 1.10 the event says nothing
@@ -86,12 +81,23 @@ class KnownRuns:
         return self._put(run_id, known.facts if known else _NOTHING, known.header if known else b"", wanted=True)
 
     def _put(self, run_id: str, facts: RunFacts, header: bytes, *, wanted: bool) -> KnownRun:
-        before = self._runs.get(run_id)
-        if before is None:
-            self._number += 1
-        known = KnownRun(facts, header, wanted, before.number if before else self._number)
+        if run_id not in self._runs:
+            self._number(run_id)
+        known = KnownRun(facts, header, wanted)
         self._runs.put(run_id, known)
         return known
+
+    def _number(self, run_id: str) -> None:
+        """Give a new run its number, and forget the run that has to make room for it."""
+        number = (self._counts.get(_NEWEST) or 0) + 1
+        self._counts.put(_NEWEST, number)
+        self._ages.put(number, run_id)
+        gone = number - self._limit
+        if (oldest := self._ages.get(gone)) is not None:
+            self._ages.delete(gone)
+            self._runs.delete(oldest)
+            self._wanted.pop(oldest, None)
+            self.forgotten += 1
 
 
 _NOTHING: Final = RunFacts()
