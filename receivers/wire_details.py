@@ -26,6 +26,7 @@ from receivers.wire_shapes import (
     Freshness,
     Io,
     LooseCheck,
+    LooseFailed,
     LooseMaterialization,
     LooseObservation,
     Materialization,
@@ -55,6 +56,7 @@ _decode_observation = msgspec.json.Decoder(Observation).decode
 _decode_check = msgspec.json.Decoder(Check).decode
 _decode_loose_check = msgspec.json.Decoder(LooseCheck).decode
 _decode_failed = msgspec.json.Decoder(Failed | None).decode
+_decode_loose_failed = msgspec.json.Decoder(LooseFailed).decode
 _decode_success = msgspec.json.Decoder(Success).decode
 _decode_engine = msgspec.json.Decoder(Engine | None).decode
 _decode_io = msgspec.json.Decoder(Io).decode
@@ -130,29 +132,36 @@ def check_result(raw: Raw) -> ev.CheckResult | None:
     )
 
 
+def _failed(raw: Raw) -> Failed:
+    try:
+        return _decode_failed(raw) or Failed()
+    except msgspec.ValidationError:
+        return _decode_loose_failed(raw).firm()
+
+
 def step_failed(raw: Raw) -> ev.StepFailed:
-    data = _decode_failed(raw) or Failed()
+    data = _failed(raw)
     return ev.StepFailed(error_info(data.error), member(data.error_source))
 
 
 def retry_scheduled(raw: Raw) -> ev.RetryScheduled:
-    data = _decode_failed(raw) or Failed()
+    data = _failed(raw)
     return ev.RetryScheduled(error_info(data.error), data.seconds_to_wait or 0.0)
 
 
 def hook_failed(raw: Raw) -> ev.HookFailed:
-    return ev.HookFailed(error_info((_decode_failed(raw) or Failed()).error))
+    return ev.HookFailed(error_info(_failed(raw).error))
 
 
 def run_failed(raw: Raw) -> ev.RunFailed:
-    data = _decode_failed(raw) or Failed()
+    data = _failed(raw)
     reason = member(data.failure_reason)
     repeats = not _is_null(data.first_step_failure_event) or reason == "STEP_FAILURE"
     return ev.RunFailed(error_info(data.error), reason, repeats)
 
 
 def run_canceled(raw: Raw) -> ev.RunCanceled:
-    return ev.RunCanceled(error_info((_decode_failed(raw) or Failed()).error))
+    return ev.RunCanceled(error_info(_failed(raw).error))
 
 
 def step_succeeded(raw: Raw) -> ev.StepSucceeded:

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from pipeline.facts import ErrorInfo
+from pipeline.facts import ErrorInfo, Json
+from receivers import wire_repair
 
 _FRAME: Final = re.compile(r'\s*File "([^"\n]+)", line (\d+)(?:, in ([^\n]+))?')
 _LIBRARY: Final = re.compile(
@@ -51,8 +52,34 @@ def error_info(raw: msgspec.Raw) -> ErrorInfo | None:
     try:
         outer = _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+        outer = _loose(raw)
     return _told(outer) if outer is not None else None
+
+
+def _loose(raw: msgspec.Raw) -> _WireError | None:
+    """An error of which some part is of another shape: Dagster's reader keeps it, and its class is what counts."""
+    try:
+        value = wire_repair.lenient(bytes(raw))
+    except (ValueError, RecursionError):
+        return None
+    found: _WireError | None = None
+    for error in reversed(_loose_causes(value)):
+        message, stack, name = error.get("message"), error.get("stack"), error.get("cls_name")
+        found = _WireError(
+            message if isinstance(message, str) else "",
+            [frame for frame in stack if isinstance(frame, str)] if isinstance(stack, list) else [],
+            name if isinstance(name, str) else None,
+            found,
+        )
+    return found
+
+
+def _loose_causes(value: Json) -> list[dict[str, Json]]:
+    chain: list[dict[str, Json]] = []
+    while isinstance(value, dict):
+        chain.append(value)
+        value = value.get("cause")
+    return chain
 
 
 def _told(outer: _WireError) -> ErrorInfo:

@@ -13,14 +13,14 @@ from msgspec import Raw
 NULL: Final = Raw(b"null")
 
 
-class Key(msgspec.Struct):
+class Key(msgspec.Struct, gc=False):
     path: list[str]
 
     def joined(self) -> str:
         return "/".join(self.path)
 
 
-class Enum(msgspec.Struct):
+class Enum(msgspec.Struct, gc=False):
     name: str = msgspec.field(name="__enum__", default="")
 
 
@@ -59,17 +59,17 @@ def optional_member(raw: Raw) -> str:
         return ""
 
 
-class Planned(msgspec.Struct):
+class Planned(msgspec.Struct, gc=False):
     asset_key: Key
     partition: str | None = None
 
 
-class CheckPlanned(msgspec.Struct):
+class CheckPlanned(msgspec.Struct, gc=False):
     asset_key: Key
     check_name: str
 
 
-class AssetEvent(msgspec.Struct):
+class AssetEvent(msgspec.Struct, gc=False):
     """AssetMaterialization and AssetObservation."""
 
     asset_key: Key
@@ -80,7 +80,7 @@ class AssetEvent(msgspec.Struct):
     tags: dict[str, str] | None = None
 
 
-class LooseAssetEvent(msgspec.Struct):
+class LooseAssetEvent(msgspec.Struct, gc=False):
     """The same where a part that is not the key is of another shape: that must not hide the event."""
 
     asset_key: Key
@@ -101,23 +101,23 @@ class LooseAssetEvent(msgspec.Struct):
         )
 
 
-class Materialization(msgspec.Struct):
+class Materialization(msgspec.Struct, gc=False):
     materialization: AssetEvent
 
 
-class LooseMaterialization(msgspec.Struct):
+class LooseMaterialization(msgspec.Struct, gc=False):
     materialization: LooseAssetEvent
 
 
-class Observation(msgspec.Struct):
+class Observation(msgspec.Struct, gc=False):
     asset_observation: AssetEvent
 
 
-class LooseObservation(msgspec.Struct):
+class LooseObservation(msgspec.Struct, gc=False):
     asset_observation: LooseAssetEvent
 
 
-class Check(msgspec.Struct):
+class Check(msgspec.Struct, gc=False):
     asset_key: Key
     check_name: str
     success: bool | None = None
@@ -130,7 +130,7 @@ class Check(msgspec.Struct):
     metadata_entries: Raw = NULL
 
 
-class LooseCheck(msgspec.Struct):
+class LooseCheck(msgspec.Struct, gc=False):
     """The same, of which only what is needed to count it is of the right shape."""
 
     asset_key: Key
@@ -154,7 +154,7 @@ class LooseCheck(msgspec.Struct):
         )
 
 
-class Failed(msgspec.Struct):
+class Failed(msgspec.Struct, gc=False):
     """StepFailureData, StepRetryData, HookErroredData, PipelineFailureData, PipelineCanceledData."""
 
     error: Raw = NULL
@@ -164,18 +164,31 @@ class Failed(msgspec.Struct):
     first_step_failure_event: Raw = NULL
 
 
-class Success(msgspec.Struct):
+class LooseFailed(msgspec.Struct, gc=False):
+    """The same, of which the error must not be hidden by what stands beside it."""
+
+    error: Raw = NULL
+    error_source: Raw = NULL
+    failure_reason: Raw = NULL
+    first_step_failure_event: Raw = NULL
+
+    def firm(self) -> Failed:
+        source, reason = optional_member(self.error_source), optional_member(self.failure_reason)
+        return Failed(self.error, source, None, reason, self.first_step_failure_event)
+
+
+class Success(msgspec.Struct, gc=False):
     duration_ms: float
 
 
-class Engine(msgspec.Struct):
+class Engine(msgspec.Struct, gc=False):
     error: Raw = NULL
     marker_start: str | None = None
     marker_end: str | None = None
     metadata_entries: Raw = NULL
 
 
-class Io(msgspec.Struct):
+class Io(msgspec.Struct, gc=False):
     """HandledOutputData and LoadedInputData, and the AssetStoreOperationData that came before them."""
 
     output_name: str | None = None
@@ -185,26 +198,26 @@ class Io(msgspec.Struct):
     metadata_entries: Raw = NULL
 
 
-class Enqueued(msgspec.Struct):
+class Enqueued(msgspec.Struct, gc=False):
     code_location_name: str | None = None
     repository_name: str | None = None
     partition_key: str | None = None
 
 
-class Freshness(msgspec.Struct):
+class Freshness(msgspec.Struct, gc=False):
     key: Key
     new_state: Member = None
     previous_state: Member = None
     state_change_timestamp: float = 0.0
 
 
-class NotMadeData(msgspec.Struct):
+class NotMadeData(msgspec.Struct, gc=False):
     asset_key: Key
     partition: str | None = None
     reason: Member = None
 
 
-class NotMade(msgspec.Struct):
+class NotMade(msgspec.Struct, gc=False):
     """AssetFailedToMaterializeData: the key stands in a part of its own, in early versions beside the error."""
 
     asset_materialization_failure: NotMadeData | None = None
@@ -214,16 +227,16 @@ class NotMade(msgspec.Struct):
     error: Raw = NULL
 
 
-class ExpectationResult(msgspec.Struct):
+class ExpectationResult(msgspec.Struct, gc=False):
     success: bool
     label: str | None = None
     metadata_entries: Raw = NULL
 
 
-class Expectation(msgspec.Struct):
+class Expectation(msgspec.Struct, gc=False):
     expectation_result: ExpectationResult
 
 
-class Wiped(msgspec.Struct):
+class Wiped(msgspec.Struct, gc=False):
     asset_key: Key
     partition_keys: list[str] | None = None
