@@ -66,11 +66,11 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_counted_twice(
         "DAGTEL_JAEGER_ENDPOINT": backends["jaeger_otlp"],
         "DAGTEL_LOKI_ENDPOINT": backends["loki"],
         "DAGTEL_WEBHOOK": url,
-        "DAGTEL_OWN_METRICS_ADDRESS": "",
-        "DAGTEL_HEALTH_ADDRESS": "",
-        "DAGTEL_METRICS_ADDRESS": "",
     }
     sets = {
+        "service.telemetry.metrics.address": '""',
+        "service.telemetry.health.address": '""',
+        "exporters.prometheus.address": '""',
         "receivers.kafka.max_poll_records": "40",
         "service.checkpoint_interval": "20ms",
         "service.intake.max_bytes": "100KB",

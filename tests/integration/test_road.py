@@ -72,8 +72,6 @@ def road(backends: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
         "DAGTEL_KAFKA": backends["kafka"],
         "DAGTEL_TOPIC": topic,
         "DAGTEL_GROUP": topic,
-        "DAGTEL_OWN_METRICS_ADDRESS": "",
-        "DAGTEL_HEALTH_ADDRESS": "",
         "DAGTEL_JAEGER_ENDPOINT": backends["jaeger_otlp"],
         "DAGTEL_LOKI_ENDPOINT": backends["loki"],
         "DAGTEL_METRICS_ADDRESS": metrics,
@@ -94,11 +92,11 @@ def road(backends: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
         f"scrape_configs: [{{job_name: dagtel, static_configs: [{{targets: ['{metrics}']}}]}}]\n"
     )
     script = ROOT / "tests" / "backends" / "prometheus"
-    own = ["--set", "service.telemetry.metrics.address=", "--set", "service.telemetry.health.address="]
+    own = ["--set", 'service.telemetry.metrics.address=""', "--set", 'service.telemetry.health.address=""']
     with taking_alerts() as (url, alerts):
         bridge = Daemon("bridge", *own, environment=common, log=folder / "bridge.log")
         daemon = Daemon(
-            *("run", "--config", str(ROOT / "configs" / "full.yaml")),
+            *("run", "--config", str(ROOT / "configs" / "full.yaml"), *own),
             environment={**common, "DAGTEL_WEBHOOK": url},
             log=folder / "daemon.log",
         )
@@ -120,6 +118,8 @@ def road(backends: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
                 timeout=150,
                 check=True,
             )
+            for each in (bridge, daemon):
+                assert each.process.poll() is None, each.log.read_text()
             for line in played.stdout.splitlines():
                 _, weather, how, run = line.split()
                 made.runs[weather] = (how, run)
