@@ -13,14 +13,22 @@ from receivers.kafka_positions import Start, anew, fingerprint, moved, position_
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 MILLISECOND = 1_000_000
 TOMBSTONE = "the record has no value (a tombstone); Dagster's events have one"
-
 _value_of = itemgetter(1)
 
 
 class Decode(Protocol):
     """Bytes to an event; raises DecodeError. See `receivers.dagster_wire.decode`."""
 
-    def __call__(self, raw: bytes, *, source: str, offset: int, record_ns: int = 0, headers: Headers = ()) -> Event: ...
+    def __call__(
+        self,
+        raw: bytes,
+        *,
+        source: str,
+        offset: int,
+        record_ns: int = 0,
+        headers: Headers = (),
+        texts: dict[str, str] | None = None,
+    ) -> Event: ...
 
 
 class Record(Protocol):
@@ -127,18 +135,19 @@ class Partition:
         items: list[Event] = []
         rejected: list[Rejected] = []
         size, source, decode = 0, self.source, self._decode
+        texts: dict[str, str] = {}
         for record in records:
-            value, headers = record.value, record.headers
+            value, headers, offset, at_ms = record.value, record.headers, record.offset, record.timestamp
             if headers and not all(map(_value_of, headers)):
                 headers = tuple((name, text or b"") for name, text in headers)  # null on the wire
             try:
                 if value is None:
                     raise DecodeError(TOMBSTONE)
-                at_ns = _nanos(record)
-                items.append(decode(value, source=source, offset=record.offset, record_ns=at_ns, headers=headers))
+                at_ns = at_ms * MILLISECOND if at_ms > 0 else 0
+                items.append(decode(value, source=source, offset=offset, record_ns=at_ns, headers=headers, texts=texts))
                 size += len(value)
             except DecodeError as error:
-                rejected.append(Rejected(value or b"", str(error), f"{source}@{record.offset}"))
+                rejected.append(Rejected(value or b"", str(error), f"{source}@{offset}"))
                 size += len(value or b"")
         return items, rejected, size
 

@@ -69,20 +69,17 @@ def nanos(seconds: float, record_ns: int) -> int:
     A time that cannot be (NaN, infinite, before 1970, after 2106) gives way to the record's own time `record_ns`
     where the carrier has one (> 0), else to the nearest that can be; NaN is then 1970.
     """
-    if 1_073_741_824 <= seconds < 2_147_483_648:
+    if 1_073_741_824.0 <= seconds < 2_147_483_648.0:  # floats: compared with an integer each side takes 30 ns more
         # Doubles of this size (2004 … 2038) are 238 ns apart: their shortest text has seven decimals (the nearest
         # 100 ns), or six where a whole microsecond is that double too. A product with 1e9 would not be exact.
         whole = int(seconds)
-        exact = (seconds - whole) * 1e7
-        tenths = int(exact + 0.5)
-        if tenths - exact == 0.5:
-            tenths -= tenths & 1
+        tenths = round((seconds - whole) * 1e7)
         last = tenths % 10
         if last == 1 or last == 9:
             micros = (tenths + 5) // 10
             if whole + micros / 1e6 == seconds:
                 tenths = micros * 10
-        return (whole * 10_000_000 + tenths) * 100
+        return whole * 1_000_000_000 + tenths * 100
     if 0 <= seconds < LATEST_S:
         return int((Decimal(repr(seconds)) * 1_000_000_000).to_integral_value())
     if record_ns > 0:

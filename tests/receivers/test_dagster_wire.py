@@ -390,6 +390,13 @@ def test_a_batch_is_read_around_its_bad_records() -> None:
     assert rejected[0].reason.startswith("not JSON")
 
 
+def test_equal_texts_of_a_batch_are_one_object() -> None:
+    good = Log().run_start().lines()[0]
+    events, _ = decode_batch([(1, good, 5, ()), (2, bytes(good), 6, ())], "dagster.events/3")
+    assert events[0].run_id is events[1].run_id
+    assert events[0].job is events[1].job
+
+
 # --- any bytes -------------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,13 @@ class Rec(NamedTuple):
 
 
 def decode(
-    raw: bytes, *, source: str, offset: int, record_ns: int = 0, headers: tuple[tuple[str, bytes], ...] = ()
+    raw: bytes,
+    *,
+    source: str,
+    offset: int,
+    record_ns: int = 0,
+    headers: tuple[tuple[str, bytes], ...] = (),
+    texts: dict[str, str] | None = None,
 ) -> Event:
     if raw == b"bad":
         raise DecodeError("no event")
