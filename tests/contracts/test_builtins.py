@@ -1,0 +1,186 @@
+"""Every built-in component keeps the contract of its kind; test_registry.py sees to it that none is missing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from connectors import alerts, logs, metrics, spans
+from exporters import console, file, kafka, loki, otlp, prometheus
+from exporters.notifiers import console as console_alerts
+from exporters.notifiers import slack, webhook
+from pipeline.options import Secret, Size
+from pipeline.signals import Alert, Signal
+from pipeline.testing import strategies
+from pipeline.testing.contracts import (
+    ConnectorContract,
+    ExporterContract,
+    HttpExporterContract,
+    PayloadContract,
+    ProcessorContract,
+    ReceiverContract,
+)
+from processors import dedup, filter, lineage_impact, memory_limiter, redaction, redelivery, route, run_ledger
+from receivers import file as file_receiver
+
+# --- receivers -------------------------------------------------------------------------------------------------------
+
+
+class TestFileReceiver(ReceiverContract):
+    spec = file_receiver.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(path=str(self.folder / "events.jsonl"), max_items=2)
+
+    async def fill(self, records: Sequence[bytes]) -> None:
+        (self.folder / "events.jsonl").write_bytes(b"".join(record + b"\n" for record in records))
+
+
+# --- processors ------------------------------------------------------------------------------------------------------
+
+
+class TestRedelivery(ProcessorContract):
+    spec = redelivery.SPEC
+
+
+class TestRunLedger(ProcessorContract):
+    spec = run_ledger.SPEC
+    counts_calls = frozenset({"calls"})
+
+
+class TestLineageImpact(ProcessorContract):
+    spec = lineage_impact.SPEC
+
+
+class TestDedup(ProcessorContract):
+    spec = dedup.SPEC
+
+
+class TestFilter(ProcessorContract):
+    spec = filter.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(drop=('level == "DEBUG"', 'message.contains("hunter2")'))
+
+    def items(self) -> st.SearchStrategy[list[Any]]:
+        """Of a signal that the conditions know."""
+        return strategies.items(Signal.LOGS)
+
+
+class TestRoute(ProcessorContract):
+    spec = route.SPEC
+
+    def options(self) -> Any:
+        alerts = route.AlertRule(when='severity == "ERROR"', channels=("slack",))
+        return self.spec.config(alerts=(alerts,), events=(route.EventRule(when='type == "LOG"', keep_ratio=0.5),))
+
+
+class TestRedaction(ProcessorContract):
+    spec = redaction.SPEC
+    # In an events pipeline the text is what it is there to change; the bytes stay.
+    may_set = ProcessorContract.may_set | {"message", "detail"}
+
+
+class TestMemoryLimiter(ProcessorContract):
+    spec = memory_limiter.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(limit=Size("64GiB"))
+
+
+# --- connectors ------------------------------------------------------------------------------------------------------
+
+
+class TestSpans(ConnectorContract):
+    spec = spans.SPEC
+
+
+class TestMetrics(ConnectorContract):
+    spec = metrics.SPEC
+
+    def told(self, given: Sequence[Any]) -> Any:
+        """`since_ns` is the batch's first time (a scrape must not count what is being caught up on as a burst), and a
+        flush gives series in no order."""
+        return sorted(repr(msgspec.structs.replace(sample, since_ns=0)) for sample in given)
+
+
+class TestLogs(ConnectorContract):
+    spec = logs.SPEC
+
+
+class TestAlerts(ConnectorContract):
+    spec = alerts.SPEC
+
+
+# --- exporters -------------------------------------------------------------------------------------------------------
+
+
+class TestOtlp(HttpExporterContract):
+    spec = otlp.OTLP
+
+
+class TestJaeger(HttpExporterContract):
+    spec = otlp.JAEGER
+
+
+class TestLoki(HttpExporterContract):
+    spec = loki.SPEC
+
+
+class TestPrometheus(ExporterContract):
+    spec = prometheus.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(address="", textfile=str(self.folder / "metrics.prom"))
+
+    def outside(self) -> Any:
+        return (self.folder / "metrics.prom").read_text()
+
+
+class TestKafkaExporter(PayloadContract):
+    """Sending is held against a real broker in tests/exporters/test_kafka.py."""
+
+    spec = kafka.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(topic="events")
+
+
+class TestFile(ExporterContract):
+    spec = file.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(path=str(self.folder / "out.jsonl"))
+
+    def outside(self) -> Any:
+        return (self.folder / "out.jsonl").read_bytes()
+
+
+class TestConsole(ExporterContract):
+    spec = console.SPEC
+
+
+class Notifier:
+    """Recoveries that nobody was told of are not told."""
+
+    def leaves_out(self, item: Any) -> bool:
+        return not isinstance(item, Alert) or item.state == "recovered"
+
+
+class TestSlack(Notifier, HttpExporterContract):
+    spec = slack.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(webhook_url=Secret("http://slack.test/hook"))
+
+
+class TestWebhook(Notifier, HttpExporterContract):
+    spec = webhook.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(url=Secret("http://webhook.test/"))
+
+
+class TestConsoleAlerts(Notifier, ExporterContract):
+    spec = console_alerts.SPEC
