@@ -19,9 +19,11 @@ from pipeline.lineage import AssetFacts, Freshness
 from pipeline.options import Duration
 from pipeline.run_rows import HEADER, RunRow, encode_header
 from pipeline.testing.context import FakeContext, FakeHttp, MemoryState
-from processors.enrichment import SPEC, EnrichmentConfig, GraphqlOption, StorageOption
+from pipeline.testing.contracts import ProcessorContract
+from processors.enrichment import SPEC, EnrichmentConfig, StorageOption
 from processors.enrichment_assets import AssetOption, FreshnessOption, KnownAssets, Said, facts_of
 from processors.enrichment_runs import KnownRuns
+from processors.enrichment_sources import GraphqlOption
 from tests.receivers.sqlite_home import SqliteHome
 
 GRAPH = Path(__file__).parent.parent / "data" / "asset-graph.json"
@@ -316,6 +318,15 @@ def test_shards_that_are_told_the_same_have_graphs_of_one_version() -> None:
         assets.apply("graphql", said)
         catalogs.append(assets.catalog)
     assert [catalog and catalog.version for catalog in catalogs] == [7, 7]
+
+
+class TestWithRoomForTwoRuns(ProcessorContract):
+    """What is forgotten must not depend on batches, restarts or calls that are undone."""
+
+    spec = SPEC
+
+    def options(self) -> EnrichmentConfig:
+        return EnrichmentConfig(max_runs=2)
 
 
 # --- configuration ---------------------------------------------------------------------------------------------------

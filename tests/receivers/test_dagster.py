@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL
@@ -20,6 +20,7 @@ from pipeline.errors import PermanentError, RetryableError
 from pipeline.events import Event
 from pipeline.options import Duration, Secret
 from pipeline.testing.context import FakeContext
+from pipeline.testing.contracts import ReceiverContract
 from pipeline.testing.intake import FakeIntake
 from receivers.dagster import SPEC, DagsterReceiverConfig
 from tests.receivers.postgres_dagster import PostgresDagster, new_database
@@ -206,6 +207,24 @@ async def test_postgresql_gives_the_same_with_headers_and_goes_on_where_it_was()
         assert dict(events(intake)[0].headers)["dagster-run"] == b'{"tags":{"team":"x"},"root_run_id":"root"}'
         assert [bad.origin for read in intake.reads for bad in read.rejected] == ["dagster:dagster/r@2"]
         assert intake.stored["dagster:dagster"].at_ns == 7_000_000_000
+
+
+class TestOnSqlite(ReceiverContract):
+    """Rows of one run; an empty one is none that Dagster wrote, and is rejected."""
+
+    spec = SPEC
+
+    def options(self) -> DagsterReceiverConfig:
+        return DagsterReceiverConfig(home=str(self.folder), batch_size=2, poll_interval=QUICK)
+
+    async def fill(self, records: Sequence[bytes]) -> None:
+        home = SqliteHome(self.folder, SystemClock())
+        for record in records:
+            home.store("r", event=record)
+        home.rest()
+
+    def skips(self, record: bytes) -> bool:
+        return False
 
 
 # --- a real Dagster --------------------------------------------------------------------------------------------------
