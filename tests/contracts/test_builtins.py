@@ -20,9 +20,22 @@ from pipeline.testing.contracts import (
     PayloadContract,
     ProcessorContract,
     ReceiverContract,
+    SpecContract,
 )
-from processors import dedup, filter, lineage_impact, memory_limiter, redaction, redelivery, route, run_ledger
+from processors import (
+    dedup,
+    enrichment,
+    filter,
+    lineage_impact,
+    memory_limiter,
+    redaction,
+    redelivery,
+    route,
+    run_ledger,
+)
+from receivers import dagster as dagster_receiver
 from receivers import file as file_receiver
+from receivers import kafka as kafka_receiver
 
 # --- receivers -------------------------------------------------------------------------------------------------------
 
@@ -37,6 +50,21 @@ class TestFileReceiver(ReceiverContract):
         (self.folder / "events.jsonl").write_bytes(b"".join(record + b"\n" for record in records))
 
 
+class TestKafkaReceiver(SpecContract):
+    """Reading is held against a real broker in tests/receivers/test_kafka_real.py."""
+
+    spec = kafka_receiver.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(topics=("dagster.events",))
+
+
+class TestDagsterReceiver(SpecContract):
+    """Reading is held, by the ReceiverContract too, in tests/receivers/test_dagster.py."""
+
+    spec = dagster_receiver.SPEC
+
+
 # --- processors ------------------------------------------------------------------------------------------------------
 
 
@@ -47,6 +75,14 @@ class TestRedelivery(ProcessorContract):
 class TestRunLedger(ProcessorContract):
     spec = run_ledger.SPEC
     counts_calls = frozenset({"calls"})
+
+
+class TestEnrichment(ProcessorContract):
+    spec = enrichment.SPEC
+
+    def options(self) -> Any:
+        owned = {"raw/*": enrichment.AssetOption(owners=("@data",)), "mart": enrichment.AssetOption(group="marts")}
+        return self.spec.config(assets=owned, max_runs=2)
 
 
 class TestLineageImpact(ProcessorContract):
