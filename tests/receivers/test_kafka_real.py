@@ -45,7 +45,13 @@ _names = count()
 
 
 def decode(
-    raw: bytes, *, source: str, offset: int, record_ns: int = 0, headers: tuple[tuple[str, bytes], ...] = ()
+    raw: bytes,
+    *,
+    source: str,
+    offset: int,
+    record_ns: int = 0,
+    headers: tuple[tuple[str, bytes], ...] = (),
+    texts: dict[str, str] | None = None,
 ) -> Event:
     if raw.startswith(b"poison"):
         raise DecodeError("it is poison")
