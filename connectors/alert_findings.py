@@ -14,7 +14,7 @@ from pipeline.alert_facts import with_facts
 from pipeline.events import Event
 from pipeline.facts import ErrorInfo
 from pipeline.fingerprint import Fingerprinter, fingerprint
-from pipeline.outcomes import AssetFailed, CheckEvaluated, CheckRaised, RunEnded, StepEnded
+from pipeline.outcomes import AssetFailed, CheckEvaluated, CheckRaised, RunEnded, StepRaised
 from pipeline.signals import Alert, Links
 from pipeline.trace_ids import trace_id
 
@@ -82,8 +82,8 @@ class Findings:
         draft = _draft("check_failure", "Quality Check Raised an Error", event, o.run, o.job, o.at_ns, o.error)
         return self._complete(msgspec.structs.replace(draft, asset=o.asset, check=o.check, step_key=o.step), event)
 
-    def step_failed(self, event: Event, o: StepEnded) -> Alert:
-        """`run_failure` of one step that makes no asset."""
+    def step_failed(self, event: Event, o: StepRaised) -> Alert:
+        """`run_failure` of one step that makes no asset, or had made them all."""
         draft = _draft("run_failure", "Step Failed", event, o.run, o.job, o.at_ns, o.error)
         partition = o.partition or (event.run.partition if event.run else None)
         return self._complete(msgspec.structs.replace(draft, step_key=o.step, partition=partition), event)

@@ -2,7 +2,8 @@
 
 Rules (docs/alerts.md has them in full):
 - An asset that was not made is an `asset_failure`, a check that did not pass or raised a `check_failure`, a failed
-  step without an asset a `run_failure` with its step key. A run's own failure counts only if nothing in it failed.
+  step with which neither fails a `run_failure` with its step key. A run's own failure counts only if nothing in it
+  failed.
 - Only the last attempt counts. A failed blocking check is told once, as the check.
 - What was stopped from outside waits for the run's end: of a cancelled run nothing is told.
 - A success is told only where something was wrong.
@@ -35,6 +36,7 @@ from pipeline.outcomes import (
     CheckRaised,
     RunEnded,
     StepEnded,
+    StepRaised,
 )
 from pipeline.signals import Alert, Edges, Signal
 
@@ -129,6 +131,7 @@ class AlertsConnector:
             CheckEvaluated: self._check_evaluated,
             CheckRaised: self._check_raised,
             StepEnded: self._step_ended,
+            StepRaised: self._step_raised,
             RunEnded: self._run_ended,
         }
 
@@ -180,8 +183,9 @@ class AlertsConnector:
     def _step_ended(self, event: Event, o: StepEnded) -> Sequence[Item]:
         if o.status == "success":
             return self._well(event, step_subject(o.job, o.step), None, o.at_ns, job=o.job, step=o.step, run=o.run)
-        if o.status != "failure" or o.failed_check or o.assets or _told_elsewhere(event, o):
-            return ()
+        return ()
+
+    def _step_raised(self, event: Event, o: StepRaised) -> Sequence[Item]:
         return self._failed(self._findings.step_failed(event, o), o.interrupted)
 
     def _run_ended(self, event: Event, o: RunEnded) -> Sequence[Item]:
@@ -263,11 +267,6 @@ class AlertsConnector:
             )
             for healed in self._subjects.heal(name, partition)
         ]
-
-
-def _told_elsewhere(event: Event, o: StepEnded) -> bool:
-    """The step was a check's, or made an asset: those are told by outcomes of their own."""
-    return any(isinstance(other, AssetFailed | CheckRaised) and other.step == o.step for other in event.outcomes)
 
 
 @asynccontextmanager

@@ -154,10 +154,11 @@ class Tally:
         self._variant("asset_check_passed", subject, Latest(1.0 if outcome.passed else 0.0, at_ns, severity))
 
     def _run_ended(self, outcome: RunEnded, now_ns: int) -> None:
-        if outcome.status == "unfinished":
-            return  # its true end counts, should it come
         job = label_value(outcome.job)
         self.seen["job", job] = now_ns
+        if outcome.status == "unfinished":
+            self.count(("dagster_runs_total", job, outcome.phase))  # its true end counts too, should it come
+            return
         self.count(("dagster_runs_total", job, outcome.status))
         self._time(("dagster_run_seconds", job, outcome.status), outcome.at_ns - outcome.started_ns)
         if outcome.enqueued_ns is not None and outcome.starting_ns is not None:

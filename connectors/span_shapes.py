@@ -76,10 +76,11 @@ def step_span(
         names.PIPELINE_NAME: ended.job,
         names.PIPELINE_RUN_ID: ended.run,
         names.TASK_NAME: ended.step,
-        names.TASK_RUN_ID: f"{ended.step}#{ended.attempt}",
         names.STEP_STATUS: ended.status,
         names.STEP_ATTEMPT: ended.attempt,
     }
+    if ended.begun:
+        attributes[names.TASK_RUN_ID] = f"{ended.step}#{ended.attempt}"
     if ended.status in _STEP_RESULTS:
         attributes[names.TASK_RUN_RESULT] = _STEP_RESULTS[ended.status]
     if ended.kind:

@@ -76,7 +76,7 @@ _ALL: Final = (
     Metric("asset_check_evaluations_total", "counter", ("asset_name", "check_name", "status", "severity"),
            "Evaluations of a check, by status (passed, failed) and severity.", "check", ("status",)),
     Metric("dagster_runs_total", "counter", ("job_name", "status"),
-           "Runs that ended, by status: success, failure, canceled.", "job", ("status",)),
+           "Runs by status: success, failure, canceled; of one that was closed as unfinished, where it was last seen.", "job", ("status",)),
     Metric("dagster_run_seconds", "histogram", ("job_name", "status"),
            "Seconds from a run's start to its end.", "job", ("status",)),
     Metric("dagster_run_queue_seconds", "histogram", ("job_name",),

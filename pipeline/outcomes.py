@@ -13,12 +13,14 @@ from pipeline.facts import ErrorInfo, Metadata
 
 StepStatus = Literal["success", "failure", "retry", "canceled", "unfinished"]
 RunStatus = Literal["success", "failure", "canceled", "unfinished"]
+RunPhase = Literal["not_started", "queued", "starting", "started", "canceling", "suspended", "ended"]
 
 
 class RunEnded(msgspec.Struct, frozen=True, gc=False, tag="run_ended"):
     """A run is over: its terminal event, or nothing for longer than the ledger waits (`unfinished`).
 
     `raised` is true when an asset, check or step of it raised a failure of its own, so that the run need not.
+    `phase` is where an unfinished run was last seen, `ended` of all others.
     `late` marks the true end of a run that was already closed as unfinished: a log and a metric, no second span.
     """
 
@@ -33,6 +35,7 @@ class RunEnded(msgspec.Struct, frozen=True, gc=False, tag="run_ended"):
     reason: str = ""  # Dagster's RunFailureReason
     raised: bool = False
     late: bool = False
+    phase: RunPhase = "ended"
 
 
 class StepEnded(msgspec.Struct, frozen=True, gc=False, tag="step_ended"):
@@ -40,6 +43,8 @@ class StepEnded(msgspec.Struct, frozen=True, gc=False, tag="step_ended"):
 
     `interrupted`: it was stopped from outside (ErrorSource INTERRUPT); whether that was a cancel, the run's end tells.
     `failed_check`: it failed because a blocking check did not pass; that alerts once, as the check.
+    `begun`: its start is in the log, or that of no attempt of the step is. False for a retry that failed before it
+    began (its process or its resources did not come up): Dagster itself does not count that as an attempt.
     """
 
     run: str
@@ -55,6 +60,23 @@ class StepEnded(msgspec.Struct, frozen=True, gc=False, tag="step_ended"):
     error: ErrorInfo | None = None
     interrupted: bool = False
     failed_check: bool = False
+    begun: bool = True
+
+
+class StepRaised(msgspec.Struct, frozen=True, gc=False, tag="step_raised"):
+    """A step failed for good, and no asset or check fails with it: it makes none, or all that it makes is made.
+
+    Told at once, or at the run's end where an asset of the step's graph might have failed with it.
+    """
+
+    run: str
+    job: str
+    step: str
+    attempt: int
+    at_ns: int
+    partition: str | None
+    error: ErrorInfo | None
+    interrupted: bool = False
 
 
 class InnerEnded(msgspec.Struct, frozen=True, gc=False, tag="inner_ended"):
@@ -191,6 +213,7 @@ class AssetGone(msgspec.Struct, frozen=True, gc=False, tag="asset_gone"):
 Outcome: TypeAlias = (
     RunEnded
     | StepEnded
+    | StepRaised
     | InnerEnded
     | AssetMaterialized
     | AssetFailed

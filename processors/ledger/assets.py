@@ -5,12 +5,14 @@ and its planned step, or one under the same graph handle, failed for good; obser
 
 A failing step decides its own assets at once. For a graph (`g.load` fails, `g.rank` was to make the asset) it does so
 when nothing else is under way there: one step makes the graph's assets and has not begun. Otherwise that step may yet
-succeed on its own, so the decision waits until it is known not to run (Dagster logs it) or for the run's end.
+succeed on its own, so the decision waits until it is known not to run (Dagster logs it) or for the run's end. What
+fails after that end decides at once.
 """
 
 from collections.abc import Callable, Iterator
 
 from pipeline.outcomes import AssetFailed, AssetSkipped, CheckRaised
+from processors.ledger import voices
 from processors.ledger.states import AssetState, Failure, RunState
 
 _NOT_RUN = ("Dependencies for step ", "Not executing.")
@@ -65,9 +67,15 @@ def decided_by(run: RunState, run_id: str, failure: Failure, begun: Callable[[st
     for handle in _handles(failure.step):
         graph = run.graphs.get(handle, ())
         makers = {run.assets[asset].step for asset in graph}
-        if len(makers) == 1 and not any(begun(step) for step in makers):
+        if (len(makers) == 1 or run.status) and not any(begun(step) for step in makers):
             decided += graph
     return [_fail(run, run_id, asset, failure) for asset in dict.fromkeys(decided) if _undecided(run.assets[asset])]
+
+
+def awaits(run: RunState, step: str) -> bool:
+    """Whether an asset of the step's graph is undecided and may yet fail with it."""
+    graphs = (run.graphs.get(handle, ()) for handle in _handles(step))
+    return any(_undecided(run.assets[asset]) for graph in graphs for asset in graph)
 
 
 def not_executed(run: RunState, run_id: str, step: str, message: str) -> list[AssetFailed]:
@@ -123,7 +131,7 @@ def _undecided(state: AssetState) -> bool:
 def _fail(run: RunState, run_id: str, asset: str, failure: Failure) -> AssetFailed:
     state = run.assets[asset]
     state.failed = True
-    run.raised = True
+    voices.told(run, failure)
     return AssetFailed(
         run=run_id,
         job=run.job,

@@ -16,8 +16,8 @@ import msgspec
 from pipeline import events as ev
 from pipeline.events import LOG, Event
 from pipeline.facts import ErrorInfo
-from pipeline.outcomes import AssetPlanned, Outcome, RunEnded, RunStatus, StepEnded, StepStatus
-from processors.ledger import assets, inner, steps, told
+from pipeline.outcomes import AssetPlanned, Outcome, RunEnded, RunPhase, RunStatus, StepEnded, StepStatus
+from processors.ledger import assets, inner, steps, told, voices
 from processors.ledger.book import Book, Rows, digest, was_counted
 from processors.ledger.states import AssetState, StepState, Tombstone
 
@@ -32,6 +32,9 @@ _HERALDS: Final = frozenset(
 """What comes before an attempt begins: its process, its resources."""
 _PLANS: Final = frozenset({"ASSET_MATERIALIZATION_PLANNED", "ASSET_CHECK_EVALUATION_PLANNED"})
 _ENDS: Final = frozenset({"PIPELINE_SUCCESS", "PIPELINE_FAILURE", "PIPELINE_CANCELED"})
+_PHASES: Final[dict[str, RunPhase]] = {
+    "PIPELINE_CANCELING": "canceling", "RUN_SUSPENDED": "suspended", "RUN_RESUMED": "started"
+}  # fmt: skip
 _ATTEMPT: Final = re.compile(r"\(attempt # (\d{1,6})\)")
 
 
@@ -44,6 +47,9 @@ class Ledger:
             "PIPELINE_ENQUEUED": self._enqueued,
             "PIPELINE_STARTING": self._starting,
             "PIPELINE_START": self._started,
+            "PIPELINE_CANCELING": self._moved,
+            "RUN_SUSPENDED": self._moved,
+            "RUN_RESUMED": self._moved,
             "PIPELINE_SUCCESS": self._ended,
             "PIPELINE_FAILURE": self._ended,
             "PIPELINE_CANCELED": self._ended,
@@ -156,6 +162,7 @@ class Ledger:
     def _enqueued(self, event: Event, rows: Rows) -> Outcomes:
         if rows.run.enqueued_ns is None:
             rows.run.enqueued_ns = event.at_ns
+        rows.run.phase = "queued"
         if isinstance(event.detail, ev.RunQueued):
             rows.run.partition = event.detail.partition
         return ()
@@ -163,11 +170,17 @@ class Ledger:
     def _starting(self, event: Event, rows: Rows) -> Outcomes:
         if rows.run.starting_ns is None:
             rows.run.starting_ns = event.at_ns
+        rows.run.phase = "starting"
         return ()
 
     def _started(self, event: Event, rows: Rows) -> Outcomes:
         if rows.run.started_ns is None:
             rows.run.started_ns = event.at_ns
+        rows.run.phase = "started"
+        return ()
+
+    def _moved(self, event: Event, rows: Rows) -> Outcomes:
+        rows.run.phase = _PHASES[event.type]
         return ()
 
     def _ended(self, event: Event, rows: Rows) -> Outcomes:
@@ -194,6 +207,7 @@ class Ledger:
         rows.run.status = status
         yield from self._cut_off(run_id, rows, at_ns)
         yield from assets.settle(rows.run, run_id, at_ns)
+        yield from voices.left(rows.run, run_id)
         yield told.run_ended(run_id, rows.run, at_ns, error, reason)
         self._book.end(run_id, rows.run, status, now_ns)
 
@@ -231,14 +245,17 @@ class Ledger:
     def _step_failed(self, event: Event, rows: Rows, step: StepState) -> Outcomes:
         run, run_id = rows.run, event.run_id
         closed = steps.ended(step, event.at_ns)
-        failure = told.failure_of(event, step)
-        run.failures.setdefault(event.step_key, told.lighter(failure))
+        failure = told.failure_of(event, run, step)
+        first = event.step_key not in run.failures
+        if first:
+            run.failures[event.step_key] = told.lighter(failure)
+            run.raised = True
         what: list[Outcome] = list(assets.decided_by(run, run_id, failure, lambda key: self._book.begun(run_id, key)))
         if not what and not failure.failed_check:
             what += assets.broken_checks(run, run_id, failure)
-        # A step whose assets were all made before it failed has no other voice than the run's own failure.
-        if what or failure.failed_check or not step.assets:
-            run.raised = True
+        if first and not what and not failure.failed_check:
+            waits = not run.status and assets.awaits(run, event.step_key)
+            what += voices.alone(run, run_id, failure, waits)
         if closed is None:
             return what
         return [told.attempt_failed(event, run, step, closed, failure), *what]

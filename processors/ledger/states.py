@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from pipeline.facts import ErrorInfo
-from pipeline.outcomes import RunStatus
+from pipeline.outcomes import RunPhase, RunStatus
 
 
 class AssetState(msgspec.Struct, omit_defaults=True):
@@ -40,6 +40,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     error: ErrorInfo | None = None
     interrupted: bool = False
     failed_check: bool = False
+    partition: str | None = None
 
 
 class RunState(msgspec.Struct, omit_defaults=True):
@@ -52,6 +53,7 @@ class RunState(msgspec.Struct, omit_defaults=True):
     begun: bool = False  # something was seen that only a run that really runs says
     status: RunStatus | Literal[""] = ""
     raised: bool = False
+    phase: RunPhase = "not_started"
     started_ns: int | None = None
     enqueued_ns: int | None = None
     starting_ns: int | None = None
@@ -62,6 +64,8 @@ class RunState(msgspec.Struct, omit_defaults=True):
     graphs: dict[str, list[str]] = {}  # handle prefix ("graph.") → assets whose step stands right under it
     checks: dict[str, dict[str, bool]] = {}  # step → "asset\0check" that it is to evaluate → whether that is done
     failures: dict[str, Failure] = {}  # step → how it failed
+    unvoiced: list[str] = []  # steps of these whose failure may yet be that of an asset of their graph
+    voices: dict[str, set[str]] = {}  # graph ("graph.") → classes of the errors that were told of it
     markers: dict[str, int] = {}  # marker → when it started, outside steps
 
 

@@ -17,6 +17,7 @@ class Closed(NamedTuple):
 
     attempt: int
     started_ns: int
+    begun: bool = True
 
 
 def started(step: StepState, at_ns: int) -> None:
@@ -75,11 +76,13 @@ def cut_off(step: StepState) -> Closed | None:
 
 def _last_word(step: StepState, since_ns: int) -> Closed | None:
     """End the open attempt; without one, an attempt that never started, unless the step was done already."""
-    if not step.open:
-        if step.attempt and not step.retried:
-            return None
-        _begin(step, since_ns)
-    return _end(step)
+    if step.open:
+        return _end(step)
+    if step.attempt and not step.retried:
+        return None
+    begun = not step.attempt
+    _begin(step, since_ns)
+    return _end(step)._replace(begun=begun)
 
 
 def _begin(step: StepState, at_ns: int) -> None:

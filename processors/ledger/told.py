@@ -121,6 +121,7 @@ def run_ended(
         reason=reason,
         raised=run.raised,
         late=late,
+        phase=run.phase if run.status == "unfinished" else "ended",
     )
 
 
@@ -161,6 +162,7 @@ def step_ended(
         step.assets,
         _partition(run, step.assets),
         error,
+        begun=closed.begun,
     )
 
 
@@ -173,7 +175,7 @@ def _partition(run: RunState, assets: tuple[str, ...]) -> str | None:
     return first.one_partition if all(s.one_partition == first.one_partition for s in planned) else None
 
 
-def failure_of(event: Event, step: StepState) -> Failure:
+def failure_of(event: Event, run: RunState, step: StepState) -> Failure:
     """What a STEP_FAILURE says."""
     detail = event.detail if isinstance(event.detail, ev.StepFailed) else ev.StepFailed(None)
     error = detail.error
@@ -185,6 +187,7 @@ def failure_of(event: Event, step: StepState) -> Failure:
         error=error,
         interrupted=detail.source == "INTERRUPT" or (error is not None and error.type == _INTERRUPTED),
         failed_check=error is not None and _BLOCKED in error.chain,
+        partition=_partition(run, step.assets),
     )
 
 

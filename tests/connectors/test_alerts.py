@@ -22,6 +22,7 @@ from pipeline.outcomes import (
     RunEnded,
     RunStatus,
     StepEnded,
+    StepRaised,
     StepStatus,
 )
 from pipeline.signals import Alert, Edges, Links
@@ -80,6 +81,10 @@ def check(
     return CheckEvaluated(
         "r1", "nightly", "s", "raw/orders", "unique", passed, severity, False, partition, at(0), description, {}
     )  # fmt: skip
+
+
+def raised(interrupted: bool = False) -> StepRaised:
+    return StepRaised("r1", "nightly", "s", 1, at(0), None, ERROR, interrupted)
 
 
 class Alerts:
@@ -196,18 +201,18 @@ async def test_a_failed_blocking_check_is_told_once_as_the_check() -> None:
 
 
 async def test_a_check_that_raised_is_told_with_its_error_and_not_as_a_step() -> None:
-    raised = CheckRaised("r1", "nightly", "s", 1, "raw/orders", "unique", at(0), ERROR)
+    broken = CheckRaised("r1", "nightly", "s", 1, "raw/orders", "unique", at(0), ERROR)
     alerts = Alerts()
-    (alert,) = await alerts.alerts(event(0, step(), raised), event(1, run_ended(raised=True)))
+    (alert,) = await alerts.alerts(event(0, step(), broken), event(1, run_ended(raised=True)))
     assert (alert.kind, alert.check, alert.severity, alert.error and alert.error.type) == (
         "check_failure", "unique", "ERROR", "TimeoutError"
     )  # fmt: skip
     assert told(await alerts.alerts(event(2, check(True)))) == [("recovered", "check_failure", "unique")]
 
 
-async def test_a_step_without_an_asset_is_a_run_failure_with_its_step_until_that_step_succeeds() -> None:
+async def test_a_step_with_which_no_asset_fails_is_a_run_failure_with_its_step_until_that_step_succeeds() -> None:
     alerts = Alerts()
-    found = await alerts.alerts(event(0, step()), event(1, run_ended(raised=True)))
+    found = await alerts.alerts(event(0, step(), raised()), event(1, run_ended(raised=True)))
     assert [(a.kind, a.step_key, a.job, a.title) for a in found] == [("run_failure", "s", "nightly", "Step Failed")]
     assert told(await alerts.alerts(event(2, step("success")))) == [("recovered", "run_failure", "s")]
 
@@ -234,7 +239,7 @@ async def test_a_run_that_failed_by_itself_is_told_until_the_job_succeeds() -> N
 @pytest.mark.parametrize("status", ["canceled", "success"])
 async def test_of_a_cancelled_run_nothing_is_told(status: RunStatus) -> None:
     alerts = Alerts()
-    assert await alerts(event(0, failed(interrupted=True), step(interrupted=True))) == []
+    assert await alerts(event(0, failed(interrupted=True), step(interrupted=True), raised(interrupted=True))) == []
     alerts.restart()
     assert await alerts(event(1, run_ended(status))) == []
     assert await alerts(event(2, run_ended("failure", raised=True))) == []
@@ -379,6 +384,6 @@ async def test_beyond_the_limit_failures_are_still_told() -> None:
 
 async def test_state_holds_no_row_once_all_is_well() -> None:
     alerts = Alerts()
-    await alerts(event(0, failed(partition="a"), step()), event(HOUR / MINUTE, check(False)))
+    await alerts(event(0, failed(partition="a"), step(), raised()), event(HOUR / MINUTE, check(False)))
     await alerts(event(1, made(partition="a"), step("success"), run_ended("success"), check(True)))
     assert alerts.state.stored == {}

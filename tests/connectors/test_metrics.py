@@ -33,6 +33,7 @@ from pipeline.outcomes import (
     CheckEvaluated,
     Outcome,
     RunEnded,
+    RunPhase,
     RunStatus,
     StepEnded,
     StepStatus,
@@ -81,8 +82,10 @@ def checked(
     )  # fmt: skip
 
 
-def ended(status: RunStatus, at: int = T0 + 60 * SECOND, starting: int | None = None) -> RunEnded:
-    return RunEnded("r1", "daily", status, at, T0, enqueued_ns=T0 - 9 * SECOND, starting_ns=starting)
+def ended(
+    status: RunStatus, at: int = T0 + 60 * SECOND, starting: int | None = None, phase: RunPhase = "ended"
+) -> RunEnded:
+    return RunEnded("r1", "daily", status, at, T0, enqueued_ns=T0 - 9 * SECOND, starting_ns=starting, phase=phase)
 
 
 class Bench:
@@ -225,13 +228,16 @@ async def test_checks_are_counted_by_status_and_severity_and_have_one_passed_ser
     assert bench.value("validation_pass_rate", "raw/orders", "not_null") == 100
 
 
-async def test_runs_count_by_status_and_an_unfinished_one_only_at_its_true_end() -> None:
+async def test_runs_count_by_status_and_an_unfinished_one_by_where_it_was_last_seen() -> None:
     bench = await figures(
-        event(ended("success", starting=T0 - SECOND)), event(ended("unfinished")), event(ended("canceled"))
+        event(ended("success", starting=T0 - SECOND)),
+        event(ended("unfinished", phase="started")),
+        event(ended("canceled")),
     )
     assert bench.value("dagster_runs_total", "daily", "success") == 1
     assert bench.value("dagster_runs_total", "daily", "canceled") == 1
-    assert bench.value("dagster_runs_total", "daily", "unfinished") is None
+    assert bench.value("dagster_runs_total", "daily", "started") == 1
+    assert bench.value("dagster_run_seconds", "daily", "started") is None
     ran, queued = (
         bench.value("dagster_run_seconds", "daily", "success"),
         bench.value("dagster_run_queue_seconds", "daily"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,6 +132,14 @@ async def test_the_resource_says_service_deployment_instance_and_code_location()
 async def test_only_step_attempts_carry_the_task_run_id() -> None:
     spans = await spans_of(event(inner()), event(step_ended()), event(run_ended(), step="", attempt=0))
     assert [s.attributes[names.TASK_RUN_ID] for s in spans if names.TASK_RUN_ID in s.attributes] == ["load#1"]
+
+
+async def test_a_retry_that_failed_before_it_began_has_a_span_and_is_no_attempt() -> None:
+    never = msgspec.structs.replace(step_ended(2, "failure"), begun=False)
+    first, second = await spans_of(event(step_ended(1, "retry")), event(never, attempt=2))
+    assert first.attributes[names.TASK_RUN_ID] == "load#1"
+    assert names.TASK_RUN_ID not in second.attributes
+    assert second.links[0].span_id == first.span_id
 
 
 async def test_a_retry_is_linked_to_the_attempt_before_it_and_its_failure_stays_visible() -> None:

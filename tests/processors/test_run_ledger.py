@@ -10,7 +10,16 @@ from pipeline.batch import Batch
 from pipeline.events import Event, MaterializationFailed
 from pipeline.facts import ErrorInfo
 from pipeline.options import Duration
-from pipeline.outcomes import AssetFailed, AssetMaterialized, AssetSkipped, CheckRaised, InnerEnded, RunEnded, StepEnded
+from pipeline.outcomes import (
+    AssetFailed,
+    AssetMaterialized,
+    AssetSkipped,
+    CheckRaised,
+    InnerEnded,
+    RunEnded,
+    StepEnded,
+    StepRaised,
+)
 from pipeline.testing.builders import CHECK_FAILED, INTERRUPTED, SECOND, START_NS, Fault, Log
 from pipeline.testing.context import FakeContext
 from processors.run_ledger import SPEC, RunLedger, RunLedgerConfig
@@ -262,11 +271,86 @@ async def test_of_a_subset_what_was_made_before_the_error_succeeded() -> None:
     assert [f.asset for f in outcomes(events, AssetFailed)] == ["y", "z"]
 
 
-async def test_a_step_that_fails_after_all_its_assets_were_made_leaves_its_word_to_the_run() -> None:
-    log = begun().plan("x", "a").step_start("a").materialize("x", "a").step_failure("a").run_failure(Fault())
-    events = await follow(log)
+def raised(events: Sequence[Event]) -> list[tuple[str, str]]:
+    """The event that tells of a step by itself, and the step."""
+    return [(e.type, s.step) for e in events for s in e.outcomes if isinstance(s, StepRaised)]
+
+
+async def test_a_step_that_fails_after_all_its_assets_were_made_is_told_by_itself() -> None:
+    log = begun().plan("x", "a").plan("y", "b").step_start("a").step_start("b").materialize("x", "a")
+    events = await follow(log.step_failure("b").step_failure("a", Fault("Late")).run_failure(Fault()))
+    assert [f.asset for f in outcomes(events, AssetFailed)] == ["y"]
+    assert raised(events) == [("STEP_FAILURE", "a")]
+    assert outcomes(events, RunEnded)[0].raised
+
+
+async def test_a_step_that_makes_no_asset_is_told_by_itself_once() -> None:
+    log = begun().step_start("a").step_failure("a").step_failure("a").run_failure()
+    assert raised(await follow(log)) == [("STEP_FAILURE", "a")]
+
+
+async def test_a_step_of_a_graph_is_told_at_the_end_when_the_graph_s_asset_was_made_after_all() -> None:
+    log = begun().plan("x", "g.last").step_start("g.last").step_start("g.side").step_failure("g.side")
+    events = await follow(log.materialize("x", "g.last").step_success("g.last").run_failure())
     assert outcomes(events, AssetFailed) == []
-    assert not outcomes(events, RunEnded)[0].raised
+    assert raised(events) == [("PIPELINE_FAILURE", "g.side")]
+
+
+async def test_a_step_of_a_graph_is_not_told_where_the_graph_s_asset_tells_of_it() -> None:
+    log = begun().plan("x", "g.x").plan("y", "g.y").step_start("g.load").step_failure("g.load")
+    events = await follow(log.not_executed("g.x", "g.load").not_executed("g.y", "g.load").run_failure())
+    assert [f.asset for f in outcomes(events, AssetFailed)] == ["x", "y"]
+    assert raised(events) == []
+
+
+async def test_of_an_asset_s_graph_steps_that_fail_alike_are_told_once_and_others_by_themselves() -> None:
+    log = begun().plan("x", "g.last")
+    for step in ("g.m[a]", "g.m[b]", "g.m[c]"):
+        log.step_start(step)
+    log.step_failure("g.m[a]", Fault("Down")).step_failure("g.m[b]", Fault("Down")).step_failure("g.m[c]", Fault("Bug"))
+    events = await follow(log.not_executed("g.last", "g.m[a]").run_failure())
+    assert [f.error and f.error.type for f in outcomes(events, AssetFailed)] == ["Down"]
+    assert raised(events) == [("STEP_FAILURE", "g.m[c]")]
+
+
+async def test_a_step_whose_graph_s_assets_end_elsewhere_is_told_by_itself() -> None:
+    log = begun().plan("x", "g.sub.last").step_start("g.load").step_failure("g.load")
+    events = await follow(log.not_executed("g.sub.last", "g.load").run_failure())
+    assert [s.asset for s in outcomes(events, AssetSkipped)] == ["x"]
+    assert raised(events) == [("STEP_FAILURE", "g.load")]
+
+
+async def test_what_fails_after_the_run_s_end_is_decided_at_once() -> None:
+    log = begun().plan("x", "g.x").plan("y", "g.y").step_start("g.load").step_start("a").run_canceled()
+    events = await follow(log.step_failure("g.load", INTERRUPTED, "INTERRUPT").step_failure("a", Fault("Own")))
+    assert [(f.asset, f.interrupted) for f in outcomes(events, AssetFailed)] == [("x", True), ("y", True)]
+    assert raised(events) == [("STEP_FAILURE", "a")]
+
+
+async def test_a_retry_that_fails_before_it_begins_is_no_attempt_that_began() -> None:
+    log = begun().step_start("a").step_up_for_retry("a").step_failure("a", Fault("Crash")).run_failure()
+    assert [(a.attempt, a.status, a.begun) for a in await told(log, StepEnded)] == [
+        (1, "retry", True), (2, "failure", False)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("log", "phase"),
+    [
+        (Log().plan("x", "a"), "not_started"),
+        (Log().run_queued(), "queued"),
+        (Log().run_queued().run_starting(), "starting"),
+        (begun().step_start("a"), "started"),
+        (begun().add("PIPELINE_CANCELING"), "canceling"),
+        (begun().add("RUN_SUSPENDED"), "suspended"),
+        (begun().add("RUN_SUSPENDED").add("RUN_RESUMED"), "started"),
+    ],
+)
+async def test_a_run_left_open_says_where_it_was_last_seen(log: Log, phase: str) -> None:
+    by = ledger()
+    await follow(log, by=by)
+    (end,) = outcomes(list(await by.finish(START_NS + HOUR)), RunEnded)
+    assert (end.status, end.phase) == ("unfinished", phase)
 
 
 async def test_a_graph_s_asset_fails_with_the_inner_step_that_failed() -> None:
