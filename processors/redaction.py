@@ -1,7 +1,7 @@
 """The `redaction` processor: secrets do not leave. What they look like: `redaction_patterns`; how: `redaction_text`."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -74,19 +74,38 @@ class Redaction:
 
     async def process(self, batch: Batch[object], /) -> Batch[object]:
         """The same items without secrets; a batch without any is the same batch."""
+        items = batch.items
         changed: dict[int, object] = {}
-        for place, item in enumerate(batch.items):
+        for place in self._suspects(items):
+            item = items[place]
             way = self._ways.get(type(item))
             if way is not None and (new := way(item)) is not item:
                 changed[place] = new
         if not changed:
             return batch
-        return batch.carrying([changed.get(place, item) for place, item in enumerate(batch.items)])
+        return batch.carrying([changed.get(place, item) for place, item in enumerate(items)])
+
+    def _suspects(self, items: Sequence[object]) -> Iterable[int]:
+        """Places of the items to look at: of log records, of which there is one an event, those that may hold any.
+
+        Most messages and stacks of a batch are there more than once (6 of 10 in the corpus), so each is asked once.
+        """
+        logs = [item for item in items if isinstance(item, LogRecord)]
+        if len(logs) < len(items):
+            return range(len(items))
+        texts = {log.message for log in logs}
+        texts.update(text for log in logs for text in (log.error_message, log.error_stack) if text)
+        hot = self._redactor.suspects(texts)
+        if not hot:
+            return [place for place, log in enumerate(logs) if log.extra]
+        return [
+            place
+            for place, log in enumerate(logs)
+            if log.extra or log.message in hot or log.error_message in hot or log.error_stack in hot
+        ]
 
     def _log(self, log: LogRecord) -> LogRecord:
         message = self._redactor.text(log.message)
-        if message is log.message and not (log.extra or log.error_message or log.error_stack):
-            return log  # nearly all
         changes: dict[str, Any] = {"message": message} if message is not log.message else {}
         if log.error_message or log.error_stack:
             changes |= self._texts(log, "error_message", "error_stack")

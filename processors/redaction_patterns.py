@@ -39,6 +39,10 @@ _WORDS: Final = (
     r"passw(?:or)?d|passphrase|pwd|secret|token|api[_\- ]?key|access[_\- ]?key|private[_\- ]?key|account[_\- ]?key"
     r"|credentials?"
 )
+_KEYS: Final = tuple(
+    f"{whose}{joint}key" for whose in ("api", "access", "private", "account") for joint in ("", "_", "-", " ")
+)
+"""Whole, because `api` alone stands in every stack of Dagster's, and the search there takes 100 µs."""
 _VALUE: Final = (
     r'(?:\\"(?P<inner>(?:[^"\\\n]|\\(?!"))+)|"(?P<double>(?:[^"\\\n]|\\.)+)|\'(?P<single>(?:[^\'\\\n]|\\.)+)'
     r"|(?P<bare>[^\s\"',;&\\]+))"
@@ -72,7 +76,7 @@ PATTERNS: Final[Mapping[PatternName, Pattern]] = {
     # password=…, "api_key": "…", SLACK_TOKEN: …; the word ends the name (`tokens: 5` is no secret)
     "assignments": Pattern(
         _regex(rf"(?:{_WORDS})\d{{0,3}}\\?[\"']?\s{{0,3}}(?:=>|:=|=|:)\s{{0,3}}{_VALUE}"),
-        ("passw", "passphrase", "pwd", "secret", "token", "credential", "api", "access", "private", "account"),
+        ("passw", "passphrase", "pwd", "secret", "token", "credential", *_KEYS),
         True,
     ),
     # postgresql://user:…@host
@@ -95,7 +99,7 @@ PATTERNS: Final[Mapping[PatternName, Pattern]] = {
             r"\b(?P<secret>xox[abeoprs]-[\w-]{10,255}|xapp-[\w-]{10,255})"
             r"|hooks\.slack\.com/(?:services|workflows|triggers)/(?P<rest>[\w/-]{8,255})", 0,
         ),
-        ("xoxa-", "xoxb-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "xapp-", "hooks.slack.com"),
+        ("xox", "xapp-", "hooks.slack.com"),  # `xox` is as rare as its seven longer forms
     ),
     "stripe": Pattern(
         _regex(r"\b(?P<secret>[sr]k_(?:live|test)_[A-Za-z0-9]{16,255})", 0), ("k_live_", "k_test_")

@@ -204,6 +204,9 @@ _texts = st.lists(
             "Bearer ",
             "eyJ",
             "a1" * 8,
+            "api_key",
+            "Account Key",
+            "İ",
             " ",
             "\n",
             ".",
@@ -220,6 +223,27 @@ def test_redacting_twice_is_redacting_once(text: str) -> None:
     once = DEFAULT.text(text)
     assert GITHUB not in re.findall(r"\bghp_\w+\b", once)
     assert DEFAULT.text(once) == once
+
+
+@given(st.sets(_texts, max_size=6))
+def test_texts_asked_together_hide_no_secret(texts: set[str]) -> None:
+    assert {text for text in texts if DEFAULT.text(text) != text} <= set(DEFAULT.suspects(texts))
+
+
+async def test_records_of_a_batch_are_redacted_wherever_the_secret_stands() -> None:
+    secret = "password=hunter2"
+    plain = log("all is well")
+    records = [
+        log(secret),
+        plain,
+        LogRecord(1, "ERROR", "STEP_FAILURE", "it failed", "e1", error_message=secret),
+        LogRecord(1, "ERROR", "STEP_FAILURE", "it failed", "e2", error_stack=f"größer: {secret}"),
+        log("all is well", note=secret),
+    ]
+    async with SPEC.build(RedactionConfig(), FakeContext("redaction")) as processor:
+        found = (await processor.process(Batch(records, "s", 1))).items
+    assert found[1] is plain
+    assert [secret in repr(record) for record in found] == [False] * 5
 
 
 _PARTS = (
