@@ -3,15 +3,16 @@
 import re
 from hashlib import sha256
 
-MOST = 256
+MOST = 1024
 """Characters of a label value at most."""
 
-# What a terminal, a line of text or UTF-8 stumbles over: control characters, line separators, lone surrogates.
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# What a terminal or UTF-8 stumbles over: control characters and lone surrogates. Tabs and line ends are fit, the
+# exposition format holds or escapes them: an asset's name is its name.
+_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def label_value(text: str) -> str:
-    """The text, if it is fit; else without control characters, cut at 256 characters and told apart by a digest."""
+    """The text, if it is fit; else without control characters, cut at 1024 characters and told apart by a digest."""
     if len(text) <= MOST and text.isprintable():
         return text
     plain = _UNFIT.sub("\ufffd", text)

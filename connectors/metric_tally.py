@@ -120,7 +120,7 @@ class Tally:
         written = amount(metadata, self.reading.written)
         if written is not None:
             self.count(("asset_bytes_written_total", asset), written)
-        held = amount(metadata, ("dagster/row_count",))
+        held = number(metadata.get("dagster/row_count"))  # below 0 too: some write -1 where they do not know
         if held is not None:
             schema = label_value(schema_of(outcome.asset, metadata))
             self._variant("asset_row_count", ("asset", asset), Latest(held, at_ns, schema))
