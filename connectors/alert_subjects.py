@@ -60,6 +60,11 @@ class Subjects:
         self._counts: Table[str, int] = state.table("failing_subjects", str, int, version=1)
         self._failing: Table[tuple[str, str], Failing] = state.table("failing", tuple[str, str], Failing, version=1)
         self._limit, self._whole_assets = limit, whole_assets
+        self._keys_of: dict[str, set[tuple[str, str]]] = {}  # see `_all`
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a success of this subject would put an end to anything."""
+        return name in self._counts
 
     def fail(self, alert: Alert) -> bool:
         """Remember a failure. False when there is no room: its recovery will not be noticed."""
@@ -71,6 +76,7 @@ class Subjects:
                 return False
             self._failing.put(key, Failing((alert.fingerprint,), alert.kind))
             self._counts.put(name, (self._counts.get(name) or 0) + 1)
+            self._keys_of.setdefault(name, set()).add(key)
         elif alert.fingerprint not in known.fingerprints:
             self._failing.put(key, Failing((*known.fingerprints, alert.fingerprint), alert.kind))
         return True
@@ -89,6 +95,10 @@ class Subjects:
         ]
         for key in keys:
             self._failing.delete(key)
+        if (known := self._keys_of.get(name)) is not None:
+            known.difference_update(keys)
+            if not known:
+                del self._keys_of[name]
         if count > len(keys):
             self._counts.put(name, count - len(keys))
         else:
@@ -97,7 +107,19 @@ class Subjects:
 
     def _keys(self, name: str, partition: str | None, count: int) -> list[tuple[str, str]]:
         if partition is None or self._whole_assets:
-            if count == 1 and (name, "") in self._failing:
-                return [(name, "")]
-            return sorted(key for key, _ in self._failing.items() if key[0] == name)
+            return sorted(self._all(name, count))
         return [key for key in ((name, partition), (name, "")) if key in self._failing]
+
+    def _all(self, name: str, count: int) -> set[tuple[str, str]]:
+        """The rows of the subject, `count` of them. From an index that is made anew where it is found to be wrong.
+
+        As many keys as the subject has rows, each with a row, are all of them: so an index that a call has left
+        behind which was undone does no harm. Without it each such success walked all that fails.
+        """
+        keys = {key for key in self._keys_of.get(name, ()) if key in self._failing}
+        if len(keys) != count:
+            self._keys_of = {}
+            for key, _ in self._failing.items():
+                self._keys_of.setdefault(key[0], set()).add(key)
+            keys = self._keys_of[name]
+        return keys

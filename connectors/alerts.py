@@ -163,7 +163,9 @@ class AlertsConnector:
         given: list[Item] = []
         if self._edges is not None and (edges := self._edges.learn(o, event.now_ns)) is not None:
             given.append(edges)
-        given += self._well(event, asset_subject(o.asset), o.partition, o.at_ns, asset=o.asset, job=o.job, run=o.run)
+        name = asset_subject(o.asset)
+        if name in self._subjects:
+            given += self._well(event, name, o.partition, o.at_ns, asset=o.asset, job=o.job, run=o.run)
         return given
 
     def _asset_failed(self, event: Event, o: AssetFailed) -> Sequence[Item]:
@@ -175,6 +177,8 @@ class AlertsConnector:
         if not o.passed:
             return self._failed(self._findings.check_failed(event, o), interrupted=False)
         name = check_subject(o.asset, o.check)
+        if name not in self._subjects:
+            return ()
         return self._well(event, name, o.partition, o.at_ns, asset=o.asset, check=o.check, job=o.job, run=o.run)
 
     def _check_raised(self, event: Event, o: CheckRaised) -> Sequence[Item]:
@@ -182,7 +186,10 @@ class AlertsConnector:
 
     def _step_ended(self, event: Event, o: StepEnded) -> Sequence[Item]:
         if o.status == "success":
-            return self._well(event, step_subject(o.job, o.step), None, o.at_ns, job=o.job, step=o.step, run=o.run)
+            name = step_subject(o.job, o.step)
+            if name not in self._subjects:
+                return ()
+            return self._well(event, name, None, o.at_ns, job=o.job, step=o.step, run=o.run)
         return ()
 
     def _step_raised(self, event: Event, o: StepRaised) -> Sequence[Item]:

@@ -168,6 +168,8 @@ class Fingerprinter:
 
     def _line(self, line: str, names: Sequence[str]) -> str:
         for name in names:
+            if name not in line:
+                continue  # nearly always: each run's id would be an expression of its own to compile
             line = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<partition>", line)
         for pattern, mark in self._masks:
             line = pattern.sub(mark, line)
