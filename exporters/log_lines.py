@@ -28,17 +28,23 @@ _TIME: Final = len('{"at_ns":')
 def json_lines(records: Sequence[LogRecord]) -> list[str]:
     """One JSON object a record, without a line break. Text that is no Unicode (lone surrogates) is made so."""
     try:
-        return [_line(record) for record in records]
+        return _lines(records)
     except UnicodeEncodeError:
-        return [_line(valid_item(record)) for record in records]
+        return _lines([valid_item(record) for record in records])
 
 
-def _line(record: LogRecord) -> str:
-    line = _encode(record)
-    start = line.index(b",", _TIME) + 1
-    if record.extra:
-        return _with_extra(record, line, start)
-    return f"{{{line[start : -_tail(record.code_location)].decode()}}}"
+def _lines(records: Sequence[LogRecord]) -> list[str]:
+    lines: list[str] = []
+    for record in records:  # a call for each line takes a tenth of it all
+        line = _encode(record)
+        start = line.index(b",", _TIME) + 1
+        if record.extra:
+            lines.append(_with_extra(record, line, start))
+        elif record.code_location:
+            lines.append(f"{{{line[start : -_tail(record.code_location)].decode()}}}")
+        else:
+            lines.append(f"{{{line[start:].decode()}")
+    return lines
 
 
 def _with_extra(record: LogRecord, line: bytes, start: int) -> str:
