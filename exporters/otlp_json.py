@@ -6,6 +6,7 @@ are numbers, field names are lowerCamelCase. Straight from Structs, so a span is
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -51,8 +52,13 @@ class _KeyValue(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     value: _Value
 
 
+_Pair = _KeyValue | msgspec.Raw
+"""An attribute, or one that is encoded already."""
+_SHORT: Final = 100  # characters of a value that is worth keeping encoded
+
+
 class _Resource(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    attributes: list[_KeyValue]
+    attributes: list[_Pair]
 
 
 class _Scope(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -62,13 +68,13 @@ class _Scope(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 class _Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename="camel"):
     time_unix_nano: str
     name: str
-    attributes: list[_KeyValue] = []
+    attributes: list[_Pair] = []
 
 
 class _Link(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename="camel"):
     trace_id: str
     span_id: str
-    attributes: list[_KeyValue] = []
+    attributes: list[_Pair] = []
 
 
 class _Status(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename="camel"):
@@ -83,7 +89,7 @@ class _Span(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename="c
     kind: int
     start_time_unix_nano: str
     end_time_unix_nano: str
-    attributes: list[_KeyValue] = []
+    attributes: list[_Pair] = []
     parent_span_id: str = ""
     events: list[_Event] = []
     links: list[_Link] = []
@@ -109,7 +115,7 @@ class _Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename=
     severity_number: int
     severity_text: str
     body: _Text
-    attributes: list[_KeyValue] = []
+    attributes: list[_Pair] = []
     trace_id: str = ""
     span_id: str = ""
 
@@ -190,7 +196,7 @@ def _link(link: SpanLink) -> _Link:
 
 def _record(record: LogRecord) -> _Record:
     number = severity(record.level)
-    attributes = [_KeyValue(key, _value(value)) for key, value in log_attributes(record)]
+    attributes: list[_Pair] = [_KeyValue(key, _value(value)) for key, value in log_attributes(record)]
     return _Record(
         str(unix_nano(record.at_ns)),
         number,
@@ -206,8 +212,16 @@ def _resource(labels: Iterable[tuple[str, str]]) -> _Resource:
     return _Resource([_KeyValue(key, _Text(value)) for key, value in labels])
 
 
-def _attributes(attributes: Mapping[str, Attribute]) -> list[_KeyValue]:
-    return [_KeyValue(key, _value(value)) for key, value in attributes.items()]
+def _attributes(attributes: Mapping[str, Attribute]) -> list[_Pair]:
+    return [
+        _short(key, value) if isinstance(value, str) and len(value) <= _SHORT else _KeyValue(key, _value(value))
+        for key, value in attributes.items()
+    ]
+
+
+@lru_cache(maxsize=16_384)  # jobs, steps and states come again and again: 9 % of a request
+def _short(key: str, value: str) -> msgspec.Raw:
+    return msgspec.Raw(_encode(_KeyValue(key, _Text(value))))
 
 
 def _value(value: Attribute) -> _Value:
