@@ -68,14 +68,10 @@ class Redactor:
         if self._always:
             return texts
         plain = [text for text in texts if text.isascii()]
-        whole = "\n".join(plain)  # no needle holds a line break
-        low = whole.lower()
-        hits = [at for needle in self._exact for at in _places(needle, whole)]
-        hits += [at for needle in self._folded for at in _places(needle, low)]
         found = {text for text in texts if not text.isascii() and self._suspicious(text)}
-        if hits:
-            ends = list(accumulate(len(text) + 1 for text in plain))
-            found.update(plain[bisect_right(ends, at)] for at in hits)
+        found.update(_holding(self._exact, plain, "\n".join(plain)))  # no needle holds a line break
+        assigning = [text for text in plain if "=" in text or ":" in text]
+        found.update(_holding(self._folded, assigning, "\n".join(assigning).lower()))
         return found
 
     def value(self, name: str, value: Any) -> Any:
@@ -148,6 +144,13 @@ class Redactor:
             last = secret and any(padded.endswith(known) for known in self._names)
             kind = self._kinds[name] = (secret, last, padded.endswith(_ID))
         return kind
+
+
+def _holding(needles: Sequence[str], texts: Sequence[str], whole: str) -> list[str]:
+    """The texts in which a needle stands. `whole` is all of them, each followed by one character more."""
+    hits = [at for needle in needles for at in _places(needle, whole)]
+    ends = list(accumulate(len(text) + 1 for text in texts)) if hits else []
+    return [texts[bisect_right(ends, at)] for at in hits]
 
 
 def _places(needle: str, text: str) -> Iterator[int]:
