@@ -249,6 +249,27 @@ def test_any_order_tells_each_fate_at_most_once(runs: list[object], random: obje
 
 
 @settings(deadline=None)
+@given(st.lists(st.tuples(ATTEMPTS, ENDS), min_size=1, max_size=2), CHOICES, st.booleans())
+def test_attempts_that_began_are_the_starts_and_restarts_of_the_log(
+    runs: list[object], choices: list[int], cut: bool
+) -> None:
+    """A step that fails without a start has begun once; a retry without a restart (its process died) has not."""
+    events = mixed(logs(runs), choices)
+    if cut:
+        events = [e for e in events if e.type not in ("STEP_START", "STEP_RESTARTED") or e.at_ns % 3]
+        known = {(e.run_id, e.step_key) for e in events if e.type == "STEP_START"}
+        events = [  # a step of which the start is lost has no other word than its failure
+            e for e in events if (e.run_id, e.step_key) in known or not e.step_key or e.type == "STEP_FAILURE"
+        ]
+    of_type: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for event in events:
+        of_type[event.type].append((event.run_id, event.step_key))
+    starts, failures = set(of_type["STEP_START"]), set(of_type["STEP_FAILURE"])
+    told = [o for e in followed(events) for o in e.outcomes if isinstance(o, StepEnded) and o.begun]
+    assert len(told) == len(starts) + len(of_type["STEP_RESTARTED"]) + len(failures - starts)
+
+
+@settings(deadline=None)
 @given(RUNS, CHOICES)
 def test_no_attempt_of_a_run_that_goes_on_is_left_without_an_end(runs: list[object], choices: list[int]) -> None:
     events = mixed(logs(runs), choices)
