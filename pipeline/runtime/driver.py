@@ -14,7 +14,6 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import msgspec
-from opentelemetry.trace import Tracer
 
 from pipeline.clock import Clock
 from pipeline.components import Position, Read
@@ -36,10 +35,16 @@ STORE = "service.state"
 
 
 class Message(msgspec.Struct):
-    """Something to be done in the driver's order; `size` counts against the intake's limit."""
+    """Something to be done in the driver's order."""
 
     run: Callable[[], Awaitable[None]]
-    size: int = 0
+
+
+class ReadMessage(msgspec.Struct):
+    """A read to be processed; its size counts against the intake's limit."""
+
+    receiver: str
+    read: Read[Any]
 
 
 class Driver:
@@ -55,6 +60,7 @@ class Driver:
         telemetry: Telemetry,
         interval_s: float,
         dead_letter_cap: int,
+        max_items: int = 5000,
     ) -> None:
         self.engine = engine
         self.committed: dict[str, Position] = {}
@@ -63,8 +69,8 @@ class Driver:
         self.store_ok = True
         self._state, self._outboxes, self._clock = store, outboxes, clock
         self._statuses, self._telemetry = statuses, telemetry
-        self._interval_s, self._cap = interval_s, dead_letter_cap
-        self._mail: deque[Message] = deque()
+        self._interval_s, self._cap, self._most = interval_s, dead_letter_cap, max_items
+        self._mail: deque[Message | ReadMessage] = deque()
         self._wake = anyio.Event()
         self._room = anyio.Event()
         self._last = clock.monotonic()
@@ -76,10 +82,11 @@ class Driver:
 
     # --- for receivers, side inputs and senders ---
 
-    def post(self, message: Message) -> None:
+    def post(self, message: Message | ReadMessage) -> None:
         """Leave a message; it is run in order."""
         self._mail.append(message)
-        self.queued += message.size
+        if isinstance(message, ReadMessage):
+            self.queued += message.read.size
         self._wake.set()
 
     async def ask(self, run: Callable[[], Awaitable[Any]]) -> Any:
@@ -134,9 +141,10 @@ class Driver:
         while True:
             while self._mail:
                 message = self._mail.popleft()
-                await message.run()
-                self.queued -= message.size
-                self._room.set()
+                if isinstance(message, ReadMessage):
+                    await self._take(message.receiver, self._with_followers(message))
+                else:
+                    await message.run()
                 await self._checkpoint_if_due()
                 await anyio.lowlevel.checkpoint()  # senders and receivers get their turn
             await self.engine.fire()
@@ -147,6 +155,25 @@ class Driver:
                 break
             await self._sleep()
         await self.checkpoint_now()
+
+    def _with_followers(self, first: ReadMessage) -> Read[Any]:
+        """The read joined with those of its source that wait behind it: large batches cost a fifth less an item."""
+        reads, count = [first.read], len(first.read.items)
+        while self._mail and isinstance(after := self._mail[0], ReadMessage):
+            count += len(after.read.items)
+            if after.receiver != first.receiver or after.read.source != first.read.source or count > self._most:
+                break
+            self._mail.popleft()
+            reads.append(after.read)
+        return joined(reads)
+
+    async def _take(self, receiver: str, read: Read[Any]) -> None:
+        with self._telemetry.tracer.start_as_current_span("batch") as span:
+            span.set_attribute("dagtel.source", read.source)
+            span.set_attribute("dagtel.items", len(read.items))
+            await self.engine.take(receiver, read)
+        self.queued -= read.size
+        self._room.set()
 
     def close(self) -> None:
         """End `run` once everything posted so far is done."""
@@ -263,13 +290,16 @@ class _Answer:
         self.error: Exception | None = None
 
 
-def read_message(engine: Engine, tracer: Tracer, receiver: str, read: Read[Any]) -> Message:
-    """A read as a message."""
-
-    async def take() -> None:
-        with tracer.start_as_current_span("batch") as span:
-            span.set_attribute("dagtel.source", read.source)
-            span.set_attribute("dagtel.items", len(read.items))
-            await engine.take(receiver, read)
-
-    return Message(take, read.size)
+def joined(reads: Sequence[Read[Any]]) -> Read[Any]:
+    """Reads of one source, one after another, as one: the position and whether it is behind are the last one's."""
+    if len(reads) == 1:
+        return reads[0]
+    last = reads[-1]
+    return Read(
+        last.source,
+        [item for read in reads for item in read.items],
+        last.position,
+        [bad for read in reads for bad in read.rejected],
+        last.behind,
+        sum(read.size for read in reads),
+    )

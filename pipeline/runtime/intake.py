@@ -7,7 +7,7 @@ import anyio.lowlevel
 import msgspec
 
 from pipeline.components import Position, Read
-from pipeline.runtime.driver import Driver, read_message
+from pipeline.runtime.driver import Driver, ReadMessage
 from pipeline.runtime.side_inputs import SideInputs
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import Telemetry
@@ -67,7 +67,7 @@ class ReceiverIntake:
         if read.rejected:
             telemetry.rejected.add(len(read.rejected), self._labels)
         self._reads += 1
-        self._driver.post(read_message(self._driver.engine, telemetry.tracer, self._receiver, read))
+        self._driver.post(ReadMessage(self._receiver, read))
 
     def committed(self) -> Mapping[str, Position]:
         return {s: p for s, p in self._driver.committed.items() if s in self._sources}

@@ -168,6 +168,7 @@ class Service:
             telemetry,
             plan.service.checkpoint_interval,
             plan.service.dead_letters.queue_size,
+            plan.service.intake.max_items,
         )
         self._sides = SideInputs(tasks, self._driver, self._statuses)
         self._door = Door(once, self._has_room, self._statuses, telemetry)
