@@ -25,7 +25,7 @@ from pipeline.outcomes import AssetFailed, AssetGone, AssetMaterialized
 from pipeline.signals import LogRecord, Signal
 from pipeline.trace_ids import run_span_id, step_span_id, trace_id
 
-_MAX_IDS: Final = 65536
+_MAX_IDS: Final = 4096  # what is asked for again and again is then near in memory; 65,536 took 0.2 µs a record more
 _MS: Final = 1_000_000
 _BEFORE_ANY_ATTEMPT: Final = frozenset({"planned", "skipped"})
 _CONSEQUENTIAL: Final = (AssetMaterialized, AssetFailed, AssetGone)

@@ -20,7 +20,6 @@ _MILESTONES: Final = frozenset(
         "STEP_SKIPPED",
         "ASSET_MATERIALIZATION",
         "ASSET_OBSERVATION",
-        "ASSET_CHECK_EVALUATION",
     }
 )
 _BY_TYPE: Final = {**dict.fromkeys(_MILESTONES, "INFO"), "STEP_UP_FOR_RETRY": "WARNING", "PIPELINE_CANCELED": "WARNING"}
@@ -30,14 +29,17 @@ _NAMES: Final = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITI
 def log_level(event: Event) -> str:
     """DEBUG, INFO, WARNING, ERROR or CRITICAL. O(1); called once an event."""
     kind = event.type
+    known = _BY_TYPE.get(kind)
+    if known is not None:
+        return known
     if kind == LOG:
         if event.level == 40 and waited_in_vain(event):
             return "INFO"
-    elif kind in _BY_TYPE:
+    elif kind == "ASSET_CHECK_EVALUATION":  # the one type whose detail is looked at: that is far away in memory
         detail = event.detail
         if isinstance(detail, CheckResult) and not detail.passed:
             return "WARNING" if detail.severity == "WARN" else "ERROR"
-        return _BY_TYPE[kind]
+        return "INFO"
     return _NAMES.get(event.level) or _name(event.level)
 
 
