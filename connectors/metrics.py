@@ -110,16 +110,17 @@ class Metrics:
     def _tallied(self, events: Sequence[Event]) -> list[Tally]:
         """The batch summed up; in several parts where something is gone: there the order within the batch matters."""
         tally = Tally(self._reading)
-        # An event without bytes is one of ours (a run closed as unfinished) and no entry of Dagster's log.
-        for level, records in Counter([log_level(event) for event in events if event.raw]).items():
-            tally.count(("dagster_log_records_total", level), records)
-        tallies = [tally]
+        tallies, levels = [tally], list[str]()
         for event in events:
+            if event.raw:  # one without bytes is ours (a run closed as unfinished) and no entry of Dagster's log
+                levels.append(log_level(event))
             if event.outcomes:
                 tally.take(event.outcomes, event.now_ns)
                 if tally.gone:
                     tally = Tally(self._reading)
                     tallies.append(tally)
+        for level, records in Counter(levels).items():
+            tallies[0].count(("dagster_log_records_total", level), records)
         return tallies
 
     def due(self) -> int | None:
