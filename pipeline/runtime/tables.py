@@ -48,6 +48,8 @@ class StateTable(Generic[K, V]):
         self.owner, self.name, self.version = owner, name, version
         self._rows: dict[K, V] = {}
         self._dirty: set[K] = set()
+        self._born: set[K] = set()
+        """Keys that came since the last checkpoint: gone again before the next, they are never written at all."""
         self._undo: dict[K, V | _Copy | _Missing] = {}
         self._decode = msgspec.msgpack.Decoder(value)
         self._decode_key = msgspec.msgpack.Decoder(key)
@@ -58,6 +60,8 @@ class StateTable(Generic[K, V]):
     def put(self, key: K, value: V, /) -> None:
         if key not in self._undo:
             self._undo[key] = self._rows.get(key, _MISSING)
+        if key not in self._rows and key not in self._dirty:
+            self._born.add(key)
         self._rows[key] = value
         self._dirty.add(key)
 
@@ -74,7 +78,11 @@ class StateTable(Generic[K, V]):
             if key not in self._undo:
                 self._undo[key] = self._rows[key]
             del self._rows[key]
-            self._dirty.add(key)
+            if key in self._born:
+                self._born.remove(key)
+                self._dirty.discard(key)
+            else:
+                self._dirty.add(key)
 
     def items(self) -> ItemsView[K, V]:
         return self._rows.items()
@@ -131,6 +139,7 @@ class StateTable(Generic[K, V]):
                 self._rows[key] = self._decode.decode(old.data)
             else:
                 self._rows[key] = old
+        self._dirty.update(self._undo)  # what was born and deleted in the call is there again
         self._undo.clear()
 
     def take_dirty(self) -> list[Row]:
@@ -147,4 +156,5 @@ class StateTable(Generic[K, V]):
             for key in self._dirty
         ]
         self._dirty.clear()
+        self._born.clear()
         return rows

@@ -73,6 +73,35 @@ def test_only_what_was_touched_is_written() -> None:
     assert live.take_dirty() == []
 
 
+def test_a_row_that_comes_and_goes_between_two_checkpoints_is_never_written() -> None:
+    live = table()
+    live.put("a", Count(1))
+    live.delete("a")
+    assert live.take_dirty() == []
+    live.put("a", Count(1))
+    live.take_dirty()
+    live.delete("a")
+    live.put("a", Count(2))
+    live.delete("a")
+    assert [row.value for row in live.take_dirty()] == [None]
+
+
+@given(st.lists(st.tuples(OPS, st.booleans(), st.booleans()), max_size=6))
+def test_with_calls_undone_in_between_the_written_rows_still_give_the_table(calls: list) -> None:
+    live, rows = table(), {}
+    for call, undone, checkpoint in calls:
+        live.begin()
+        apply(live, call)
+        if undone:
+            live.undo()
+        if checkpoint:
+            rows.update({row.key: row for row in live.take_dirty()})
+    rows.update({row.key: row for row in live.take_dirty()})
+    again = table()
+    again.load([(r.key, r.version, r.value) for r in rows.values() if r.value is not None], {})
+    assert dict(again.items()) == dict(live.items())
+
+
 def test_old_values_are_lifted_step_by_step_and_written_anew() -> None:
     old: StateTable[str, int] = StateTable("processors.test", "counts", str, int, 1)
     old.put("a", 5)
