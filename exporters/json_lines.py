@@ -9,64 +9,14 @@ import msgspec
 from exporters import otlp_json
 from exporters.log_lines import json_lines, rfc3339
 from exporters.valid_text import valid_items
+from pipeline.alert_json import alert_json
 from pipeline.events import Event
-from pipeline.facts import ErrorInfo
-from pipeline.lineage import Impact
 from pipeline.signals import Alert, Edges, HistogramValue, LogRecord, Sample, Span
 
 T = TypeVar("T")
 Item = Event | Span | LogRecord | Sample | Alert
 
 _encode: Final = msgspec.json.Encoder().encode
-
-
-class _Error(msgspec.Struct, frozen=True, gc=False):
-    type: str
-    message: str
-    file: str
-    line: int
-
-
-class _Impact(msgspec.Struct, frozen=True, gc=False):
-    assets: dict[str, int]
-    exposures: tuple[str, ...]
-    owners: tuple[str, ...]
-
-
-class _Alert(msgspec.Struct, frozen=True, gc=False):
-    """The fields that every line has; `time` is the moment of the notification."""
-
-    time: str
-    state: str
-    kind: str
-    severity: str
-    asset: str
-    step_key: str
-    job: str
-    run_id: str
-    partition: str | None
-    fingerprint: str
-    error: _Error | None
-    impact: _Impact
-    count: int
-    first_at: str
-    last_at: str
-
-
-class _More(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The fields that a line has where they say something."""
-
-    title: str = ""
-    summary: str = ""
-    check: str = ""
-    partitions: tuple[str, ...] = ()
-    owners: tuple[str, ...] = ()
-    group: str = ""
-    code_location: str = ""
-    key: str = ""
-    reason: str = ""
-    channels: tuple[str, ...] = ()
-    escalate_to: tuple[str, ...] = ()
 
 
 class _Sample(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -109,7 +59,7 @@ def _place(code_location: str) -> str:
 
 
 def _alerts(alerts: Iterable[Alert]) -> bytes:
-    return b"".join(_alert(alert) for alert in alerts)
+    return b"".join(alert_json(alert) + b"\n" for alert in alerts)
 
 
 def _samples(samples: Iterable[Sample]) -> bytes:
@@ -122,44 +72,9 @@ def _events(events: Iterable[Event]) -> bytes:
     return b"".join((msgspec.json.format(raw, indent=-1) if b"\n" in raw else raw) + b"\n" for raw in raws)
 
 
-def _alert(alert: Alert) -> bytes:
-    always = _Alert(
-        short_rfc3339(alert.now_ns),
-        alert.state,
-        alert.kind,
-        alert.severity,
-        alert.asset,
-        alert.step_key,
-        alert.job,
-        alert.run_id,
-        alert.partition,
-        alert.fingerprint,
-        _error(alert.error),
-        _impact(alert.impact or Impact()),
-        alert.count,
-        short_rfc3339(alert.first_ns),
-        short_rfc3339(alert.last_ns),
-    )
-    more = _encode(_More(**{name: getattr(alert, name) for name in _More.__struct_fields__}))
-    return _encode(always)[:-1] + (b"," + more[1:] if more != b"{}" else b"}") + b"\n"
-
-
-def _error(error: ErrorInfo | None) -> _Error | None:
-    return _Error(error.type, error.message, error.file, error.line) if error is not None else None
-
-
-def _impact(impact: Impact) -> _Impact:
-    return _Impact(impact.assets, impact.exposures, impact.owners)
-
-
 def _sample(sample: Sample) -> _Sample:
     time = rfc3339(sample.at_ns) if sample.at_ns else ""
     return _Sample(sample.name, sample.kind, dict(sample.labels), sample.value, time)
-
-
-def short_rfc3339(at_ns: int) -> str:
-    """As `rfc3339`, without trailing zeros."""
-    return rfc3339(at_ns)[:-1].rstrip("0").rstrip(".") + "Z"
 
 
 # The item type is erased here (`Any`): the key is the type that its function takes.
