@@ -198,7 +198,7 @@ class Driver:
 
     def _sleep_s(self) -> float:
         waits = [3600.0]
-        if self.engine.changed or self._urgent:
+        if (self.engine.changed or self._urgent) and self._commit_needed is None:  # else its end wakes us
             waits.append(self._due_in())
         if self.engine.next_due() is not None:
             waits.append(IDLE_S)
@@ -216,8 +216,8 @@ class Driver:
     async def _checkpoint(self) -> None:
         await self._written()
         began = self._clock.monotonic()
-        self._urgent = False
         self._commit_needed = await self.engine.barrier()
+        self._urgent = False  # what the barrier itself gave a notifier is in this checkpoint
         self._last = self._clock.monotonic()
         self._pause = self._last - began
         self._telemetry.pause.record(self._pause)

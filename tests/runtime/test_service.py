@@ -1,5 +1,6 @@
 """The whole service on fakes: what goes in comes out once, whatever fails on the way."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from pipeline.batch import Batch
-from pipeline.components import Payload, Rejected
+from pipeline.components import Payload, Position, Read, Rejected
 from pipeline.delivery import Delivery, QueueBatch, RetryOnFailure, SendingQueue
 from pipeline.errors import PartialError, PermanentError, StateError
 from pipeline.events import Event
@@ -256,3 +257,40 @@ async def test_a_receiver_that_fails_for_good_ends_the_service_with_1(state: Pat
             raise PermanentError("the topic was made anew; set on_recreated: accept")
 
     assert await run(a_plan(Broken(), [], {"out": CollectingExporter()}, state)) == 1
+
+
+async def test_while_a_checkpoint_cannot_be_written_the_driver_sleeps(state: Path) -> None:
+    class Counting:
+        """A timer far away; counts how often the driver asks for it."""
+
+        lead_ns = 0
+        asked = 0
+
+        async def process(self, batch: Batch[Event]) -> Batch[Event]:
+            return batch
+
+        def due(self) -> int:
+            self.asked += 1
+            return 4 * 10**18
+
+        async def on_time(self, now_ns: int) -> list[Event]:
+            return []
+
+    class Locking(MemoryReceiver):
+        async def run(self, intake: Any) -> None:
+            await intake.assign(["memory"])
+            with sqlite3.connect(state, isolation_level=None) as other:
+                other.execute("BEGIN IMMEDIATE")
+                for at, item in enumerate(self.items):  # the second comes while the first one's checkpoint waits
+                    await intake.put(Read("memory", [item], Position(at + 1), behind=at == 0))
+                    await anyio.sleep(0.3)
+                before = timer.asked
+                await anyio.sleep(1.0)
+                rates.append(timer.asked - before)
+                other.execute("COMMIT")
+            other.close()
+
+    timer, out, rates = Counting(), CollectingExporter(), list[int]()
+    assert await run(a_plan(Locking(events(*"ab")), [timer], {"out": out}, state)) == 0
+    assert sorted(out.messages) == list("ab")
+    assert rates[0] < 60, "a few looks a second, and no spinning"
