@@ -197,8 +197,9 @@ Detail: TypeAlias = (
 class Event(msgspec.Struct, gc=False):  # nothing in it refers back to it; tracked, all stages take 1 % longer
     """One entry of Dagster's event log.
 
-    The first block is what was read; only `redaction` replaces texts in it, and never `raw`. The second is annotated by processors (`run_ledger`:
-    attempt, assets, outcomes; `enrichment`: run, catalog). When two pipelines read one receiver each has its own copy.
+    The first block is what was read; only `redaction` replaces texts in it, and never `raw`. The second is annotated
+    by processors (`run_ledger`: attempt, assets, outcomes; `enrichment`: run, catalog). When two pipelines read one
+    receiver each has its own copy.
     """
 
     raw: bytes  # b"": no entry of Dagster's log, but the ledger's own carrier of outcomes (RUN_UNFINISHED)
