@@ -39,6 +39,16 @@ def _prepare(connection: sqlite3.Connection, _: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
+def plain_connection(engine: Engine) -> sqlite3.Connection:
+    """A connection of SQLite's own driver, in autocommit mode; the caller closes it."""
+    pooled = engine.raw_connection()
+    connection = pooled.driver_connection
+    assert isinstance(connection, sqlite3.Connection)
+    pooled.detach()
+    connection.isolation_level = None
+    return connection
+
+
 def damaged(path: Path, what: str) -> str:
     """What to tell somebody whose state file cannot be read."""
     return (
@@ -52,10 +62,14 @@ def translating(path: Path) -> Iterator[None]:
     """Database errors as ours: RetryableError where waiting may help (full, locked), else StateError."""
     try:
         yield
-    except exc.OperationalError as error:
-        text = str(error.orig)
+    except (exc.OperationalError, sqlite3.OperationalError) as error:
+        text = _said(error)
         if "full" in text or "locked" in text or "disk I/O" in text or "unable to open" in text:
             raise RetryableError(f"the state store {path} cannot be written: {text}") from error
         raise StateError(damaged(path, text)) from error
-    except exc.DatabaseError as error:
-        raise StateError(damaged(path, str(error.orig))) from error
+    except (exc.DatabaseError, sqlite3.DatabaseError) as error:
+        raise StateError(damaged(path, _said(error))) from error
+
+
+def _said(error: Exception) -> str:
+    return str(error.orig) if isinstance(error, exc.DBAPIError) else str(error)

@@ -7,91 +7,36 @@ All methods block and are called off the loop's thread.
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import msgspec
-from sqlalchemy import Connection, Delete, Engine, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Table, delete, func, select, update
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from pipeline.components import Payload, Position, Receipt
 from pipeline.errors import StateError
-from pipeline.store.database import open_sqlite, translating
+from pipeline.store.database import open_sqlite, plain_connection, translating
 from pipeline.store.migrations import migrate
+from pipeline.store.records import (
+    Ack,
+    Commit,
+    DeadLetter,
+    OutboxRow,
+    ShardState,
+    StateRow,
+    StoredRow,
+    Waiting,
+)
 from pipeline.store.schema import DEAD_LETTERS, META, OUTBOX, POSITIONS, RECEIPTS, ROWS, SHARDS
+from pipeline.store.sqlite_writes import write
 
-_ROW_KEY = ("shard", "owner", "name", "key")
-
-StoredRow = tuple[bytes, int, bytes]
-"""Key, version and value of a state row, encoded."""
-
-
-class StateRow(msgspec.Struct, frozen=True, gc=False):
-    """A changed row of one component's table in one shard; `value` None deletes it."""
-
-    shard: str
-    owner: str
-    name: str
-    key: bytes
-    version: int
-    value: bytes | None
-
-
-class OutboxRow(msgspec.Struct, frozen=True, gc=False):
-    """A payload that waits to be sent. Ids grow in the order of building."""
-
-    id: int
-    exporter: str
-    payload: Payload
-
-
-class Waiting(msgspec.Struct, frozen=True, gc=False):
-    """An outbox row without its bytes."""
-
-    id: int
-    exporter: str
-    size: int
-
-
-class Ack(msgspec.Struct, frozen=True, gc=False):
-    """A payload that needs no more sending, and what its exporter wants to be given back."""
-
-    id: int
-    exporter: str
-    receipt: Receipt | None = None
-
-
-class DeadLetter(msgspec.Struct, frozen=True, gc=False):
-    """Input, an item or a payload that could not be used: why, by which component, where it came from, its bytes."""
-
-    id: int
-    at_ns: int
-    component: str
-    reason: str
-    detail: str
-    origin: str
-    body: bytes
-
-
-class Commit(msgspec.Struct, frozen=True):
-    """What one transaction holds. `epochs` are those under which its shards were taken on."""
-
-    epochs: Mapping[str, int] = {}
-    positions: Mapping[str, Position] = {}
-    rows: Sequence[StateRow] = ()
-    outbox: Sequence[OutboxRow] = ()
-    acks: Sequence[Ack] = ()
-    dead: Sequence[DeadLetter] = ()
-
-
-class ShardState(msgspec.Struct, frozen=True):
-    """A shard as it was stored: its new epoch, and the rows of each (owner, table)."""
-
-    epoch: int
-    rows: Mapping[tuple[str, str], Sequence[StoredRow]]
+__all__ = ["Ack", "Commit", "DeadLetter", "OutboxRow", "ShardState", "StateRow", "StateStore", "StoredRow", "Waiting"]
 
 
 class StateStore:
@@ -101,6 +46,9 @@ class StateStore:
         """Open it, bring its schema up. Raises StateError: damaged, newer, or in use by another process."""
         self.path = path
         self._lock = _lock(path)
+        self._commits = threading.Lock()
+        """Held by who writes: SQLite lets a second writer wait by sleeping, longer and longer."""
+        self._writer: sqlite3.Connection | None = None
         try:
             self._engine: Engine = open_sqlite(path)
         except BaseException:
@@ -109,6 +57,7 @@ class StateStore:
         try:
             with translating(path):
                 migrate(self._engine)
+            self._writer = plain_connection(self._engine)
             self.generation = self._next_generation()
         except BaseException:
             self.close()
@@ -116,6 +65,8 @@ class StateStore:
 
     def close(self) -> None:
         """Let go of file and lock; safe to call twice."""
+        if self._writer is not None:
+            self._writer.close()
         self._engine.dispose()
         self._lock.close()
 
@@ -142,18 +93,11 @@ class StateStore:
     def commit(self, commit: Commit) -> None:
         """Write all of it or nothing. Raises StateError when a shard has another owner by now, RetryableError when the
         disk is full or the file is locked."""
-        with self._write() as tx:
-            for shard, epoch in commit.epochs.items():
-                if tx.scalar(select(SHARDS.c.epoch).where(SHARDS.c.shard == shard)) != epoch:
-                    raise StateError(f"shard {shard} has been taken over by another process; this one must end")
-            _write_positions(tx, commit.positions)
-            _write_rows(tx, commit.rows)
-            _write_outbox(tx, commit.outbox)
-            _write_acks(tx, commit.acks)
-            if commit.dead:
-                tx.execute(
-                    insert(DEAD_LETTERS), [{**msgspec.structs.asdict(d), "size": len(d.body)} for d in commit.dead]
-                )
+        with self._commits, translating(self.path):
+            assert self._writer is not None
+            taken = write(self._writer, commit)
+        if taken is not None:
+            raise StateError(f"shard {taken} has been taken over by another process; this one must end")
 
     def waiting(self) -> list[Waiting]:
         """The outbox without its bytes, in the order of building."""
@@ -219,7 +163,7 @@ class StateStore:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with translating(self.path), self._engine.begin() as connection:
+        with self._commits, translating(self.path), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -248,50 +192,3 @@ def _upsert(table: Table, keys: tuple[str, ...]) -> Insert:
     statement = upsert(table)
     changed = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
-
-
-def _write_positions(tx: Connection, positions: Mapping[str, Position]) -> None:
-    if positions:
-        values = [{"source": s, "data": msgspec.msgpack.encode(p)} for s, p in positions.items()]
-        tx.execute(_upsert(POSITIONS, ("source",)), values)
-
-
-def _write_rows(tx: Connection, rows: Sequence[StateRow]) -> None:
-    """A checkpoint can have thousands of these: they go past SQLAlchemy's binding, which costs 5 µs a row."""
-    kept = [(r.shard, r.owner, r.name, r.key, r.version, r.value) for r in rows if r.value is not None]
-    gone = [(r.shard, r.owner, r.name, r.key) for r in rows if r.value is None]
-    if kept:
-        tx.exec_driver_sql(_sql(tx, _upsert(ROWS, _ROW_KEY)), kept)
-    if gone:
-        c = ROWS.c
-        one = (c.shard == bindparam("s"), c.owner == bindparam("o"), c.name == bindparam("n"), c.key == bindparam("k"))
-        tx.exec_driver_sql(_sql(tx, delete(ROWS).where(*one)), gone)
-
-
-def _sql(tx: Connection, statement: Insert | Delete) -> str:
-    return str(statement.compile(dialect=tx.dialect))
-
-
-def _write_outbox(tx: Connection, outbox: Sequence[OutboxRow]) -> None:
-    if outbox:
-        tx.execute(
-            insert(OUTBOX),
-            [
-                {
-                    "id": r.id,
-                    "exporter": r.exporter,
-                    "size": len(r.payload.body),
-                    "data": msgspec.msgpack.encode(r.payload),
-                }
-                for r in outbox
-            ],
-        )
-
-
-def _write_acks(tx: Connection, acks: Sequence[Ack]) -> None:
-    if acks:
-        tx.execute(delete(OUTBOX).where(OUTBOX.c.id == bindparam("i")), [{"i": a.id} for a in acks])
-        receipts = {a.exporter: a.receipt for a in acks if a.receipt is not None}
-        if receipts:
-            values = [{"exporter": e, "data": r} for e, r in receipts.items()]
-            tx.execute(_upsert(RECEIPTS, ("exporter",)), values)

@@ -113,3 +113,47 @@ def test_the_oldest_dead_letters_go_when_they_take_too_much_room(path: Path) -> 
     assert store.trim_dead_letters(450) == 0
     assert [d.id for d in store.dead_letters(limit=1, after=8)] == [9]
     store.close()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 64, 65, 5000, 9000])
+def test_a_commit_may_hold_any_number_of_rows(path: Path, count: int) -> None:
+    store = StateStore(path)
+    epoch = store.take_shard("s").epoch
+    keys = [b"%06d" % n for n in range(count)]
+    letters = [letter(id) for id in range(1, count + 1)]
+    outbox = [OutboxRow(id, "loki", Payload(b"x", 1)) for id in range(1, count + 1)]
+    store.commit(Commit(epochs={"s": epoch}, rows=[row(k, b"1") for k in keys], outbox=outbox, dead=letters))
+    again = store.take_shard("s")
+    assert again.rows == {("processors.dedup", "lives"): [(k, 1, b"1") for k in keys]}
+    assert [w.id for w in store.waiting()] == list(range(1, count + 1))
+    assert len(store.dead_letters(limit=count + 1)) == count
+    acks = [Ack(id, "loki", b"r%d" % id) for id in range(1, count + 1)]
+    changed = [row(k, None if n % 2 else b"2") for n, k in enumerate(keys)]
+    store.commit(Commit(epochs={"s": again.epoch}, rows=changed, acks=acks))
+    left = store.take_shard("s").rows[("processors.dedup", "lives")]
+    assert left == [(k, 1, b"2") for n, k in enumerate(keys) if not n % 2]
+    assert store.waiting() == []
+    assert store.receipts() == {"loki": b"r%d" % count}
+    store.close()
+
+
+def test_a_commit_that_fails_in_the_middle_leaves_nothing(path: Path) -> None:
+    store = StateStore(path)
+    epoch = store.take_shard("s").epoch
+    store.commit(Commit(dead=[letter(1)]))
+    with pytest.raises(StateError):
+        store.commit(Commit(epochs={"s": epoch}, rows=[row(b"a", b"1")], acks=[Ack(1, "loki")], dead=[letter(1)]))
+    assert store.take_shard("s").rows == {}
+    store.commit(Commit(rows=[row(b"a", b"1")]))
+    store.close()
+
+
+def test_an_acknowledgement_by_itself_is_a_commit(path: Path) -> None:
+    store = StateStore(path)
+    store.commit(Commit(outbox=[OutboxRow(id, "slack", Payload(b"x", 1)) for id in (1, 2, 3)]))
+    store.commit(Commit(acks=[Ack(2, "slack")]))
+    assert [w.id for w in store.waiting()] == [1, 3]
+    store.commit(Commit(acks=[Ack(1, "slack"), Ack(3, "slack", b"r")]))
+    assert store.waiting() == []
+    assert store.receipts() == {"slack": b"r"}
+    store.close()
