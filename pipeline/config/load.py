@@ -42,6 +42,7 @@ def _config(read: source.Source) -> Config:
         service=service,
         tree=read.tree,
         files=read.files,
+        outside=read.outside,
         faults=tuple(problems),
     )
 

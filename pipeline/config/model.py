@@ -143,7 +143,8 @@ class Config(msgspec.Struct, frozen=True):
     """A configuration as read: component blocks by id, raw, and the service.
 
     `tree` is the merged source, for the lines of later problems; `files` are its files in the order in which they were
-    merged; `faults` is what reading found, so that planning can report all at once.
+    merged; `faults` is what reading found, so that planning can report all at once; `outside` are the files that
+    `${file:…}` named.
     """
 
     receivers: dict[str, Yaml]
@@ -155,6 +156,7 @@ class Config(msgspec.Struct, frozen=True):
     tree: Yaml
     files: tuple[str, ...] = ()
     faults: tuple[Problem, ...] = ()
+    outside: tuple[str, ...] = ()
 
 
 def _at_least_one(block: msgspec.Struct, *names: str) -> Iterator[tuple[str, str]]:

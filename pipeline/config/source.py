@@ -20,11 +20,14 @@ SET: Final = "--set"
 
 
 class Source(msgspec.Struct, frozen=True):
-    """The merged tree, the names of its files in order, and what was wrong on the way."""
+    """The merged tree, the names of its files in order, and what was wrong on the way. `outside` are the files that
+    `${file:…}` named, there or not.
+    """
 
     tree: Yaml
     files: tuple[str, ...]
     problems: tuple[Problem, ...]
+    outside: tuple[str, ...] = ()
 
 
 def read(paths: Sequence[Path], sets: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Source:
@@ -71,7 +74,9 @@ def _merged(
     whole = Yaml({}, files[0] if files else "", 1)
     for tree in trees:
         whole = merge(whole, tree)
-    return Source(_Expansion(env, faults).tree(whole, ""), (*files, SET), tuple(faults))
+    expansion = _Expansion(env, faults)
+    tree = expansion.tree(whole, "")
+    return Source(tree, (*files, SET), tuple(faults), tuple(expansion.outside))
 
 
 def _a_map(tree: Yaml) -> Yaml:
@@ -123,6 +128,7 @@ class _Expansion:
 
     def __init__(self, env: Mapping[str, str], faults: list[Problem]) -> None:
         self.env, self.faults = env, faults
+        self.outside: dict[str, None] = {}
 
     def tree(self, node: Yaml, path: str) -> Yaml:
         if isinstance(node.value, dict):
@@ -137,10 +143,14 @@ class _Expansion:
 
     def _text(self, node: Yaml, text: str, path: str) -> Yaml:
         folder = Path() if node.file == SET else Path(node.file).parent
-        expanded = expand(text, self.env, lambda name: _file_text(folder / name))
+        expanded = expand(text, self.env, lambda name: self._file_text(folder / name))
         self.faults.extend(Problem(path, fault, node.file, node.line) for fault in expanded.faults)
         written = text if expanded.references else ""
         return Yaml(expanded.text, node.file, node.line, written, broken=bool(expanded.faults))
+
+    def _file_text(self, path: Path) -> str:
+        self.outside[str(path)] = None
+        return _file_text(path)
 
 
 def _file_text(path: Path) -> str:
