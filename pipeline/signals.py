@@ -140,12 +140,54 @@ class Links(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     silence: str = ""
 
 
+Urgency = Literal["", "low", "high"]
+
+
+class Member(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One problem of a notification that tells of several. `key` is what its own notifications have, had it any."""
+
+    key: str
+    state: AlertState
+    kind: str
+    severity: Severity
+    title: str = ""
+    asset: str = ""
+    check: str = ""
+    job: str = ""
+    step_key: str = ""
+    partition: str | None = None
+    message: str = ""  # of its error, one line
+    count: int = 1
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What was decided of a problem and why: `at_ns` and `reason` of the first, `times` in a row.
+
+    `detail` is who or what: the silence's author, the upstream that it is folded into, the channels that were told.
+    """
+
+    at_ns: int
+    reason: str
+    times: int = 1
+    detail: str = ""
+
+
 class Alert(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A finding (from a connector) or a notification (from `dedup`).
 
     `count`: firing 1; digest: in its window; escalated: in the last `escalate_after`; repeated: in the last
     `repeat_every`; resolved: all. `first_ns` and `last_ns` are over the alert's life. `now_ns` is the domain time at
     which it was made. `fingerprint` says what is the same problem; `key` (fingerprint and occurrence) names one life.
+
+    For notifiers (docs/alerts.md, Routing):
+    - `channels` names who is meant: a notifier's type (`slack`), its id (`slack/data`), `*` for all. A notifier takes
+      an alert if `pipeline.channels.meant_for(alert, context.id)` says so. Empty: nobody has routed it, all are meant.
+    - `urgency` is PagerDuty's: `low` or `high`; "" where nobody has routed it: high for CRITICAL, else low.
+    - All notifications of one `key` are one incident: whatever state comes first (a `digest` may: reason `flapping` or
+      `rate_limited`) opens it, `resolved` closes it and goes to every channel that was told.
+    - `members` are the problems that one notification tells of, `members_total` how many there are (the tuple is cut).
+      A digest with reason `rate_limited` holds notifications that overflowed: those of its members that are `resolved`
+      close their own keys.
     """
 
     kind: str
@@ -173,12 +215,20 @@ class Alert(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     window_ns: int = 0  # the time that `count` covers; 0 where it covers the whole life
     key: str = ""
     reason: str = ""
-    channels: tuple[str, ...] = ()  # from `alert_channels`; empty: by severity
+    channels: tuple[str, ...] = ()  # who is meant; of a finding from `alert_channels`, empty: by severity
     escalate_to: tuple[str, ...] = ()
     repeat_ns: int = 0  # it will be said again this often until it is resolved; 0: it will not
     failing: int = 0  # partitions that fail now; `partitions` names some of them
     links: Links = Links()
     tags: dict[str, str] = {}
+    urgency: Urgency = ""
+    members: tuple[Member, ...] = ()
+    members_total: int = 0  # 0: the notification is of one problem
+    grouped_by: str = ""  # what its members share: "run", "backfill", …
+    acknowledged_by: str = ""
+    late: bool = False  # the failure is old news: dagtel was down, or has just begun to read
+    upstream: tuple[str, ...] = ()  # what the asset is made from, nearest first (after lineage_impact)
+    decisions: tuple[Decision, ...] = ()  # the latest of this life
 
 
 class Edges(msgspec.Struct, frozen=True, gc=False):
