@@ -1,10 +1,10 @@
-# make demo | make test | make check | make bench: each sets up what it needs. PYTHON names the interpreter (3.11 or later).
+# make demo | make test | make check | make bench | make chaos: each sets up what it needs. PYTHON names the interpreter (3.11 or later).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DAGSTER_VENV := .venv-dagster
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench chaos lock clean
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("dagtel needs Python 3.11 or later; name one: make PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
@@ -34,6 +34,10 @@ check: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks
+
+# Everything is broken that can break, a quarter of an hour long; ARGS="-k kills" runs a part.
+chaos: $(VENV)/.ready
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 # Renews requirements.lock from pyproject.toml; no index's address stands in it.
 lock: $(VENV)/.ready

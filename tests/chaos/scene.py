@@ -1,0 +1,214 @@
+"""One daemon and its surroundings: how it is started, how far it is, and what arrived."""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.chaos.events import Truth
+from tests.integration.conftest import ROOT, Daemon, free_port, jaeger_trace, series, until
+
+HERE = Path(__file__).parent
+LONG = os.environ.get("DAGTEL_CHAOS") == "long"
+"""`make chaos` asks for the long form; `make test` runs the short one."""
+POLL_S = 0.01
+
+
+def size(short: int, long: int) -> int:
+    """How much of something this form of the suite takes."""
+    return long if LONG else short
+
+
+class Scene:
+    """A topic, a state and addresses under one name. `sets` and `environment` may be changed between starts."""
+
+    def __init__(self, name: str, folder: Path, backends: dict[str, str], webhook: str = "") -> None:
+        self.name, self.folder, self.backends = f"chaos-{name}-{os.getpid()}-{time.time_ns()}", folder, backends
+        self.own = f"127.0.0.1:{free_port()}"
+        self.health = f"127.0.0.1:{free_port()}"
+        self.metrics = f"127.0.0.1:{free_port()}"
+        self.config = ROOT / "configs" / "full.yaml"
+        self.environment = {
+            "DAGTEL_KAFKA": backends["kafka"],
+            "DAGTEL_TOPIC": self.name,
+            "DAGTEL_GROUP": self.name,
+            "DAGTEL_STATE": str(folder / "state.db"),
+            "DAGTEL_JAEGER_ENDPOINT": backends["jaeger_otlp"],
+            "DAGTEL_LOKI_ENDPOINT": backends["loki"],
+            "DAGTEL_WEBHOOK": webhook,
+        }
+        self.sets = {
+            "service.telemetry.metrics.address": self.own,
+            "service.telemetry.health.address": self.health,
+            "exporters.prometheus.address": self.metrics,
+            "exporters.prometheus.textfile": str(folder / "metrics.prom"),
+            "exporters.loki.labels": f"{{job: {self.name}}}",
+        }
+        self.started: list[Daemon] = []
+
+    @property
+    def log(self) -> str:
+        """What all daemons of the scene have logged so far."""
+        path = self.folder / "daemon.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def start(self, *more: str) -> Daemon:
+        command = ["run", "--config", str(self.config)]
+        command += [part for key, value in self.sets.items() for part in ("--set", f"{key}={value}")]
+        daemon = Daemon(*command, *more, environment=self.environment, log=self.folder / "daemon.log")
+        self.started.append(daemon)
+        return daemon
+
+    def once(self, within_s: float = 300) -> None:
+        """Read all there is, and end."""
+        daemon = self.start("--once")
+        assert daemon.process.wait(within_s) == 0, self.log[-6000:]
+        daemon.kill()  # its log file is closed with it
+
+    def close(self) -> None:
+        for daemon in self.started:
+            daemon.kill()
+        print(self.log[-8000:])
+
+    # --- how far it is ---
+
+    def figures(self, name: str) -> dict[frozenset[tuple[str, str]], float]:
+        """The samples of one of the daemon's own metrics; none while it does not answer."""
+        try:
+            with urlopen(f"http://{self.own}/metrics", timeout=5) as answer:
+                text = answer.read().decode()
+        except (URLError, OSError):
+            return {}
+        return series(text, name)
+
+    def accepted(self) -> int:
+        """Events taken in by the present process."""
+        return int(sum(self.figures("dagtel_receiver_accepted_events_total").values()))
+
+    def lag(self, partitions: int) -> int | None:
+        """Records not read yet, None until all partitions are known."""
+        found = self.figures("dagtel_kafka_receiver_offset_lag")
+        return int(sum(found.values())) if len(found) == partitions else None
+
+    def wait_for_lag(self, most: int, partitions: int, within_s: float = 120) -> None:
+        """Wait until so few records are left to be read."""
+
+        def found() -> bool:
+            lag = self.lag(partitions)
+            return lag is not None and lag <= most
+
+        self.wait(f"{most} records left", found, within_s)
+
+    def ready(self) -> bool:
+        try:
+            with urlopen(f"http://{self.health}/readyz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+    def wait(self, what: str, found: Callable[[], Any], within_s: float = 60) -> Any:
+        """Wait for a condition, asking often; the daemon must live on meanwhile."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            if answer := found():
+                return answer
+            code = self.started[-1].process.poll() if self.started else None
+            assert code is None, f"the daemon ended with {code} before: {what}\n{self.log[-6000:]}"
+            time.sleep(POLL_S)
+        raise AssertionError(f"not in {within_s} s: {what}\n{self.log[-6000:]}")
+
+    def first_event(self, began: float) -> float:
+        """Seconds from `began` (monotonic) until the present process has taken in its first event."""
+        self.wait("the first event", lambda: self.accepted() > 0)
+        return time.monotonic() - began
+
+    # --- what arrived ---
+
+    def counters(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Every counter of the metrics file, histograms' too."""
+        return counters((self.folder / "metrics.prom").read_text())
+
+    def in_loki(self, truth: Truth) -> Counter[str]:
+        """How often each event's line is in Loki."""
+        found: Counter[str] = Counter()
+        for begin_ns, end_ns in slices(truth.times_ns, 2000):
+            query = {"query": f'{{job="{self.name}"}}', "start": begin_ns, "end": end_ns, "limit": 5000}
+            with urlopen(f"{self.backends['loki']}/loki/api/v1/query_range?{urlencode(query)}", timeout=120) as answer:
+                streams = json.load(answer)["data"]["result"]
+            lines = [json.loads(line) for stream in streams for _, line in stream["values"]]
+            assert len(lines) < 5000, "more lines than one answer holds"
+            found.update(line["event_id"] for line in lines if not line.get("derived"))
+        return found
+
+    def spans(self, run: str) -> list[dict[str, Any]]:
+        """The spans of a run, once there are any."""
+        id = run.replace("-", "")
+        return until(f"the trace of {run}", lambda: jaeger_trace(self.backends["jaeger"], id), 20)  # type: ignore[no-any-return]
+
+
+def slices(times_ns: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Spans of time, each with about `most` of the times in it, from a second before the first to one after the last:
+    one answer of Loki's holds 5000 lines, and a long span takes it long."""
+    ordered = sorted(times_ns)
+    cuts = sorted({ordered[0] - 10**9, *ordered[most::most], ordered[-1] + 10**9})
+    return list(pairwise(cuts))
+
+
+def counters(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every counter in a Prometheus text, by name and labels; of a histogram its buckets and its count."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if family.type in ("counter", "histogram") and not sample.name.endswith(("_created", "_sum"))
+    }
+
+
+def undisturbed(scene: Scene) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """The counters of a daemon that reads the same topic in one go."""
+    folder = scene.folder / "undisturbed"
+    folder.mkdir()
+    calm = Scene("calm", folder, scene.backends)
+    calm.config = HERE / "counters.yaml"
+    calm.environment |= {"DAGTEL_TOPIC": scene.environment["DAGTEL_TOPIC"]}
+    calm.sets = {"exporters.prometheus.textfile": str(folder / "metrics.prom")}
+    calm.once()
+    return calm.counters()
+
+
+def different(found: dict[Any, float], wanted: dict[Any, float]) -> tuple[int, int, list[str]]:
+    """By how much counters are below and above the truth, and the worst of them."""
+    lost = doubled = 0
+    worst = []
+    for key in found.keys() | wanted.keys():
+        by = found.get(key, 0.0) - wanted.get(key, 0.0)
+        lost, doubled = lost + int(max(0, -by)), doubled + int(max(0, by))
+        if by:
+            worst.append(f"{key}: {found.get(key)} for {wanted.get(key)}")
+    return lost, doubled, worst[:10]
+
+
+def whole(spans: list[dict[str, Any]], attempts: int) -> list[str]:
+    """What is wrong with a trace: nothing, if each span is there once and all hang on one root."""
+    ids = {span["spanID"] for span in spans}
+    above = [[r["spanID"] for r in span["references"] if r["refType"] == "CHILD_OF"] for span in spans]
+    steps = sum(any(tag["key"] == "cicd.pipeline.task.run.id" for tag in span["tags"]) for span in spans)
+    wrong = []
+    if len(ids) != len(spans):
+        wrong.append(f"{len(spans) - len(ids)} spans twice")
+    if sum(not parents for parents in above) != 1:
+        wrong.append("not one root")
+    if missing := {parent for parents in above for parent in parents} - ids:
+        wrong.append(f"{len(missing)} parents missing")
+    if steps != attempts:
+        wrong.append(f"{steps} step attempts for {attempts}")
+    return wrong
