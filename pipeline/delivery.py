@@ -21,6 +21,8 @@ class RetryOnFailure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Waits vary by up to this part of themselves, up and down."""
     max_interval: Duration = Duration("30s")
     """No wait is longer, unless the backend asks for more by Retry-After."""
+    max_retry_after: Duration = Duration("1h")
+    """A backend that asks for a longer wait by Retry-After is asked again after this long."""
     max_elapsed_time: Duration = Duration(0)
     """Give up after this long, then the payload goes to the dead letters. 0: never give up."""
 
@@ -30,6 +32,27 @@ class RetryOnFailure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             yield "multiplier", "must be at least 1"
         if not 0 <= self.randomization_factor <= 1:
             yield "randomization_factor", "must be from 0 to 1"
+
+
+class CircuitBreaker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a backend that keeps failing is left alone: no calls for a while, then one payload goes first to see.
+
+    An answer with Retry-After opens it at once, for as long as the backend asks.
+    """
+
+    enabled: bool = True
+    """Off: each payload waits for itself alone."""
+    failures: int = 5
+    """Attempts that failed in a row, all senders together, after which nothing is sent for a while."""
+    cool_down: Duration = Duration("10s")
+    """How long nothing is sent; then one attempt tells whether the rest may go."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Path and message of each fault."""
+        if self.failures < 1:
+            yield "failures", "must be at least 1"
+        if self.cool_down <= 0:
+            yield "cool_down", "must be more than 0"
 
 
 class QueueBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,4 +94,5 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timeout: Duration = Duration("5s")
     """One attempt takes no longer."""
     retry_on_failure: RetryOnFailure = RetryOnFailure()
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
     sending_queue: SendingQueue = SendingQueue()

@@ -57,9 +57,11 @@ class RetryableError(DagtelError):
 class PartialError(DagtelError):
     """Some items of a payload were refused for ever, the rest was delivered.
 
-    `failed` maps the item's index within the payload (-1: the backend did not say which) to its reason.
+    `failed` maps the item's index within the payload (-1: the backend did not say which) to its reason; `count` is
+    how many were refused, by default as many as `failed` names.
     """
 
-    def __init__(self, message: str, failed: Mapping[int, str]) -> None:
+    def __init__(self, message: str, failed: Mapping[int, str], count: int | None = None) -> None:
         super().__init__(message)
         self.failed = dict(failed)
+        self.count = len(self.failed) if count is None else count

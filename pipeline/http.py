@@ -1,6 +1,7 @@
 """HTTP as components see it: a client that the runtime supplies, and what an answer's status means."""
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import math
+from collections.abc import Awaitable, Callable, Container, Mapping, MutableMapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Protocol, TypeAlias
@@ -15,7 +16,7 @@ Asgi: TypeAlias = Callable[
     [AsgiMessage, Callable[[], Awaitable[AsgiMessage]], Callable[[AsgiMessage], Awaitable[None]]], Awaitable[None]
 ]
 
-RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
+RETRYABLE: Container[int] = frozenset({408, 425, 429, *range(500, 600)})
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,17 +57,19 @@ class HttpClient(Protocol):
         ...
 
 
-def expect_ok(response: Response, what: str, now: datetime | None = None) -> Response:
+def expect_ok(
+    response: Response, what: str, now: datetime | None = None, retryable: Container[int] = RETRYABLE
+) -> Response:
     """The response, if its status is 2xx.
 
-    Raises RetryableError (408, 425, 429, 5xx, with the seconds of Retry-After) or PermanentError, with the first
-    300 characters of the answer. Source: RFC 9110 §10.2.3; the OTLP specification's list of retryable codes.
+    Raises RetryableError (a status of `retryable`, with the seconds of Retry-After) or PermanentError, with the
+    first 300 characters of the answer. Which are retryable is the protocol's to say. Source: RFC 9110 §10.2.3.
     """
     if 200 <= response.status < 300:
         return response
     text = response.body[:300].decode("utf-8", "replace").strip()
     message = f"{what} answered {response.status}" + (f": {text}" if text else "")
-    if response.status in RETRYABLE or response.status >= 500:
+    if response.status in retryable:
         raise RetryableError(message, retry_after(response.headers, now))
     raise PermanentError(message)
 
@@ -77,11 +80,17 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
-        pass
+        return _seconds_until(value, now or datetime.now(UTC))
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _seconds_until(date: str, now: datetime) -> float | None:
     try:
-        date = parsedate_to_datetime(value)
+        then = parsedate_to_datetime(date)
     except ValueError:
         return None
-    return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
+    if then.tzinfo is None:  # "-0000": UTC, and nothing said of the place
+        then = then.replace(tzinfo=UTC)
+    return max(0.0, (then - now).total_seconds())

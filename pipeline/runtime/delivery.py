@@ -1,4 +1,4 @@
-"""Sends committed payloads: retry, timeout, and what becomes of those that are refused.
+"""Sends committed payloads: retry, timeout, circuit breaker, and what becomes of those that are refused.
 
 Alike for all exporters. A payload ends in exactly one of three ways: delivered, refused (a dead letter with the
 backend's answer), or still in the outbox when the process stops.
@@ -14,12 +14,21 @@ from tenacity.wait import wait_exponential
 from pipeline.components import Payload, Receipt
 from pipeline.delivery import RetryOnFailure
 from pipeline.errors import PartialError, PermanentError, RetryableError
+from pipeline.runtime.breaker import Breaker, Circuit
+from pipeline.runtime.gate import Gate
 from pipeline.runtime.outbox import Entry, Outbox
+from pipeline.runtime.seldom import Seldom
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import ExporterMeter
 from pipeline.store.state import Ack
 
 log = logging.getLogger("dagtel.delivery")
+
+LOG_EVERY_S = 10.0
+"""One line about failures of an exporter in this time; those in between are counted in the next."""
+LOAD_AGAIN_S = 1.0
+MANY_REFUSED = 5
+"""So many payloads refused in a row are no bad payloads: the exporter's status says so."""
 
 
 class Delivery:
@@ -38,6 +47,16 @@ class Delivery:
         self._outbox, self._load, self._ack, self._refuse = outbox, load, ack, refuse
         self._jitter, self._statuses, self._meter = jitter, statuses, meter
         self._component = f"exporters.{outbox.id}"
+        self._gate = Gate(Breaker(outbox.delivery.circuit_breaker))
+        self._failures, self._refusals = Seldom(LOG_EVERY_S), Seldom(LOG_EVERY_S)
+        self._troubled: set[int] = set()
+        """Payloads that failed and are not done yet."""
+        self._refused_in_a_row = 0
+
+    @property
+    def circuit(self) -> Circuit:
+        """The state of its circuit breaker."""
+        return self._gate.breaker.state
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -50,33 +69,76 @@ class Delivery:
     async def _send_all(self) -> None:
         while True:
             entry = await self._outbox.next()
-            payload = entry.payload or await self._load(entry.id)
-            receipt = await self._deliver(entry, payload) if payload is not None else None
+            payload = entry.payload or await self._loaded(entry.id)
+            at_once = self._outbox.spec.urgent
+            receipt: Receipt | None = None
+            if payload is not None:
+                try:
+                    receipt = await self._deliver(entry, payload)
+                except _Refused:
+                    at_once = False  # its dead letter is stored with the next checkpoint: both in one, or neither
             self._outbox.acked(entry.id)
-            await self._ack(Ack(entry.id, self._outbox.id, receipt), self._outbox.spec.urgent)
+            await self._ack(Ack(entry.id, self._outbox.id, receipt), at_once)
+
+    async def _loaded(self, id: int) -> Payload | None:
+        """The payload from disk; while it cannot be read it is tried again."""
+        while True:
+            try:
+                return await self._load(id)
+            except RetryableError as error:
+                self._statuses.set(self._component, Status.RECOVERABLE, str(error))
+                await anyio.sleep(LOAD_AGAIN_S)
 
     async def _deliver(self, entry: Entry, payload: Payload) -> Receipt | None:
-        """Send until it is delivered or refused for ever."""
+        """Send until it is delivered. Raises _Refused once it lies in the dead letters."""
         try:
-            receipt: Receipt | None = await self._retrying(entry)(self._attempt, payload)
+            receipt: Receipt | None = await self._retrying(entry)(self._attempt, entry, payload)
         except PartialError as error:
-            self._give_up(payload, f"partly refused: {error}", min(len(error.failed), payload.items))
-            return None
+            count = min(error.count, payload.items)
+            self._meter.sent(payload.items - count, len(payload.body))
+            self._give_up(payload, f"partly refused: {error}", count)
         except PermanentError as error:
             self._give_up(payload, f"refused: {error}", payload.items)
-            return None
         except RetryableError as error:
             self._give_up(payload, f"given up: {error}", payload.items)
-            return None
         except Exception as error:
             log.exception("An exporter raised.", extra={"exporter": self._outbox.id})
             self._give_up(payload, f"{type(error).__name__}: {error}", payload.items)
-            return None
-        self._meter.sent(payload.items, len(payload.body))
-        self._statuses.set(self._component, Status.OK)
+        else:
+            self._meter.sent(payload.items, len(payload.body))
+            self._refused_in_a_row = 0
+            if self._troubled <= {entry.id}:
+                self._statuses.set(self._component, Status.OK)
+            return receipt
+        finally:
+            self._troubled.discard(entry.id)
+        raise _Refused
+
+    # --- one attempt ---
+
+    async def _attempt(self, entry: Entry, payload: Payload) -> Receipt | None:
+        """One call, once the gate lets it pass. Raises RetryableError when there was no answer in time."""
+        call = await self._gate.enter(entry.failures)
+        told = False
+        try:
+            receipt = await self._call(payload)
+            told = True
+            self._answered(call)
+        except RetryableError as error:
+            told = True
+            entry.failures += 1
+            self._call_failed(call, error)
+            raise
+        except Exception:
+            told = True
+            self._answered(call)  # it refuses this payload, so it is there
+            raise
+        finally:
+            if not told:
+                self._gate.abandoned(call)
         return receipt
 
-    async def _attempt(self, payload: Payload) -> Receipt | None:
+    async def _call(self, payload: Payload) -> Receipt | None:
         timeout = self._outbox.delivery.timeout
         try:
             with self._meter.attempt(payload.items), anyio.fail_after(timeout or None):
@@ -84,13 +146,39 @@ class Delivery:
         except TimeoutError as error:
             raise RetryableError(f"no answer within {timeout}") from error
 
+    def _answered(self, call: int) -> None:
+        if self._gate.answered(call):
+            down = anyio.current_time() - self._gate.breaker.opened_s
+            log.info(
+                "Circuit closed, sending again.", extra={"exporter": self._outbox.id, "after_secs": round(down, 1)}
+            )
+
+    def _call_failed(self, call: int, error: RetryableError) -> None:
+        if self._gate.failed(call, self._asked(error)):
+            self._meter.circuit_opened()
+            facts = {
+                "exporter": self._outbox.id,
+                "failures": self._gate.breaker.failures,
+                "wait_secs": round(self._gate.wait_s, 1),
+                "error": str(error),
+            }
+            log.warning("Circuit opened, no calls for a while.", extra=facts)
+
+    def _asked(self, error: RetryableError) -> float | None:
+        """The wait that the backend asked for, within bounds."""
+        if error.retry_after is None:
+            return None
+        return min(error.retry_after, self._outbox.delivery.retry_on_failure.max_retry_after)
+
+    # --- and again ---
+
     def _retrying(self, entry: Entry) -> AsyncRetrying:
         policy = self._outbox.delivery.retry_on_failure
         return AsyncRetrying(
             sleep=anyio.sleep,
             retry=retry_if_exception_type(RetryableError) if policy.enabled else _never,
             stop=stop_after_delay(policy.max_elapsed_time) if policy.max_elapsed_time else stop_never,
-            wait=_Wait(policy, self._jitter),
+            wait=_Wait(policy, self._jitter, self._gate, self._asked),
             before_sleep=lambda state: self._failed(entry, state),
             reraise=True,
         )
@@ -98,21 +186,33 @@ class Delivery:
     def _failed(self, entry: Entry, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         self._meter.failed(type(error).__name__)
-        self._statuses.set(self._component, Status.RECOVERABLE, str(error))
-        if state.attempt_number & (state.attempt_number - 1) == 0:  # the 1st, 2nd, 4th, 8th …: no storm in the log
+        self._troubled.add(entry.id)
+        waiting = "; no calls for a while" if self._gate.is_shut else ""
+        self._statuses.set(self._component, Status.RECOVERABLE, f"{error}{waiting}")
+        if self._failures.due(anyio.current_time()):
             facts = {
                 "exporter": self._outbox.id,
                 "attempt": state.attempt_number,
-                "wait_secs": round(state.upcoming_sleep, 2),
+                "wait_secs": round(state.upcoming_sleep or self._gate.wait_s, 2),
                 "error": str(error),
                 "payload": entry.id,
+                "more": self._failures.since() or "",
             }
             log.warning("Export failed, retrying.", extra=facts)
 
     def _give_up(self, payload: Payload, reason: str, items: int) -> None:
         self._meter.refused(items)
-        log.error("A payload goes to the dead letters.", extra={"exporter": self._outbox.id, "reason": reason})
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row >= MANY_REFUSED:
+            self._statuses.set(self._component, Status.RECOVERABLE, reason)
+        if self._refusals.due(anyio.current_time()):
+            facts = {"exporter": self._outbox.id, "reason": reason, "more": self._refusals.since() or ""}
+            log.error("A payload goes to the dead letters.", extra=facts)
         self._refuse(self._component, reason, payload)
+
+
+class _Refused(Exception):
+    """The payload lies in the dead letters."""
 
 
 def _never(state: RetryCallState) -> bool:
@@ -120,16 +220,25 @@ def _never(state: RetryCallState) -> bool:
 
 
 class _Wait:
-    """Exponential waits with jitter, and never shorter than the backend asked for."""
+    """Exponential waits with jitter, and never shorter than the backend asked for; none where the gate waits."""
 
-    def __init__(self, policy: RetryOnFailure, jitter: Callable[[float], float]) -> None:
+    def __init__(
+        self,
+        policy: RetryOnFailure,
+        jitter: Callable[[float], float],
+        gate: Gate,
+        asked: Callable[[RetryableError], float | None],
+    ) -> None:
         self._exponential = wait_exponential(
             multiplier=policy.initial_interval, exp_base=policy.multiplier, max=policy.max_interval
         )
         self._spread, self._jitter = policy.randomization_factor, jitter
+        self._gate, self._asked = gate, asked
 
     def __call__(self, state: RetryCallState) -> float:
+        if self._gate.is_shut:
+            return 0.0
         wait = self._exponential(state) * (1 + self._jitter(self._spread))
         error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, RetryableError) else None
+        asked = self._asked(error) if isinstance(error, RetryableError) else None
         return max(wait, asked or 0.0)

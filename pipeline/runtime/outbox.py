@@ -26,6 +26,7 @@ class Entry(msgspec.Struct):
     id: int
     size: int
     payload: Payload | None
+    failures: int = 0
 
 
 class Outbox:

@@ -157,6 +157,7 @@ class Service:
         self._ids = Ids(store.generation)
         self._dead = DeadLetters(self._ids, lambda component: telemetry.dead_letters.add(1, {"component": component}))
         self._outboxes: dict[str, Outbox] = {}
+        self._deliveries: dict[str, Delivery] = {}
         workshop = Workshop(plan, tasks, gifts, self._outboxes, self._dead, self._statuses, telemetry)
         self._engine = Engine(workshop, store, clock, plan.service.clock)
         self._driver = Driver(
@@ -188,7 +189,8 @@ class Service:
         await self._engine.open()
         self._gauges()
         for outbox in self._outboxes.values():
-            self._tasks.start_soon(self._delivery(outbox).run)
+            delivery = self._deliveries[outbox.id] = self._delivery(outbox)
+            self._tasks.start_soon(delivery.run)
         self._tasks.start_soon(self._driver.commit_all)
         self._tasks.start_soon(self._drive)
         await self._sides.start(self._engine.sides())
@@ -270,6 +272,11 @@ class Service:
             "dagtel_exporter_queue_bytes",
             "Bytes of payloads that wait to be sent.",
             lambda: [(box.bytes, {"exporter": id}) for id, box in boxes.items()],
+        )
+        gauge(
+            "dagtel_exporter_circuit",
+            "1 for the present state of each exporter's circuit breaker.",
+            lambda: [(1, {"exporter": id, "state": one.circuit.value}) for id, one in self._deliveries.items()],
         )
         gauge("dagtel_intake_bytes", "Bytes read and not processed yet.", lambda: [(self._driver.queued, {})])
         gauge(

@@ -47,6 +47,12 @@ class ExporterMeter:
     def refused(self, items: int) -> None:
         self._telemetry.refused.add(items, self._labels)
 
+    def circuit_opened(self) -> None:
+        self._telemetry.circuit_opened.add(1, self._labels)
+
+    def dropped(self, payloads: int) -> None:
+        self._telemetry.dropped.add(payloads, self._labels)
+
     @contextmanager
     def attempt(self, items: int) -> Iterator[None]:
         """A span around one attempt to send."""
@@ -89,6 +95,9 @@ class Telemetry:
         self.send_failed = meter.create_counter("dagtel_exporter_send_failed", description="Attempts that failed.")
         self.refused = meter.create_counter("dagtel_exporter_refused_items", description="Items refused for ever.")
         self.dropped = meter.create_counter("dagtel_exporter_dropped_payloads", description="Dropped: queue full.")
+        self.circuit_opened = meter.create_counter(
+            "dagtel_exporter_circuit_opened", description="Times that an exporter's circuit breaker opened."
+        )
         self.dead_letters = meter.create_counter("dagtel_dead_letters", description="Items in the dead letters.")
         self.checkpoints = meter.create_counter("dagtel_checkpoints", description="Checkpoints committed.")
         self.pause = meter.create_histogram(

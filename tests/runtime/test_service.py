@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.batch import Batch
 from pipeline.components import Payload, Position, Read, Rejected
-from pipeline.delivery import Delivery, QueueBatch, RetryOnFailure, SendingQueue
+from pipeline.delivery import CircuitBreaker, Delivery, QueueBatch, RetryOnFailure, SendingQueue
 from pipeline.errors import PartialError, PermanentError, StateError
 from pipeline.events import Event
 from pipeline.options import Duration, Size
@@ -30,7 +30,10 @@ from pipeline.testing.fakes import (
 from pipeline.topology.plan import Plan
 
 pytestmark = pytest.mark.anyio
-QUICK = Delivery(retry_on_failure=RetryOnFailure(initial_interval=Duration("1ms"), max_interval=Duration("2ms")))
+QUICK = Delivery(
+    retry_on_failure=RetryOnFailure(initial_interval=Duration("1ms"), max_interval=Duration("2ms")),
+    circuit_breaker=CircuitBreaker(cool_down=Duration("2ms")),
+)
 
 
 @asynccontextmanager

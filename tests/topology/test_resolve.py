@@ -120,6 +120,6 @@ def test_the_types_of_all_blocks_are_known_by_path(registry: Registry) -> None:
     assert types["receivers.nope"] is None
     assert set(types["exporters.lines"] or ()) == {
         *("url", "labels", "tries"),
-        *("timeout", "retry_on_failure", "sending_queue"),
+        *("timeout", "retry_on_failure", "circuit_breaker", "sending_queue"),
     }
     assert "clock" in (types["service"] or ())
