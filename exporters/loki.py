@@ -6,6 +6,7 @@ does no harm, and `event_id` keeps two equal lines apart.
 """
 
 import gzip
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from operator import attrgetter
@@ -17,7 +18,7 @@ from exporters.log_lines import json_lines
 from pipeline.batch import Batch
 from pipeline.components import Context, ExporterSpec, Payload, Receipt
 from pipeline.errors import PartialError
-from pipeline.http import HttpClient, Response, Tls, expect_ok
+from pipeline.http import HttpClient, Response, Tls, expect_no_page, expect_ok
 from pipeline.options import Secret, Size
 from pipeline.signals import LogRecord, Signal
 
@@ -30,6 +31,8 @@ _PUSH: Final = "/loki/api/v1/push"
 _LABEL_MAX: Final = 1024
 _ENTRY_ROOM: Final = 64  # bytes that an entry takes beside its line: time, quotes, brackets
 _SINGLE_ENTRIES: Final = (b"entry for stream", b"entry size", b"entry with timestamp", b"stream '")  # seen on Loki 3.7
+_COUNTED: Final = re.compile(rb"total ignored: (\d+) out of")
+_RETRYABLE: Final = frozenset({429, *range(500, 600)})  # as Promtail and Alloy have it
 _NO_TIMEOUT_S: Final = 3600.0  # the runtime's own `timeout` is the one that counts
 
 
@@ -150,7 +153,7 @@ class Loki:
             tls=self._config.tls,
         )
         _expect_all_kept(response)
-        expect_ok(response, "Loki")
+        expect_no_page(expect_ok(response, "Loki", retryable=_RETRYABLE), "Loki")
         return None
 
 
@@ -158,7 +161,9 @@ def _expect_all_kept(response: Response) -> None:
     """Loki answers 400 also where it refused single entries (too long, too old, too new) and stored the others."""
     if response.status == 400 and any(word in response.body for word in _SINGLE_ENTRIES):
         text = response.body[:1000].decode("utf-8", "replace").strip()
-        raise PartialError(f"Loki refused some entries: {text}", {-1: text})
+        counted = _COUNTED.search(response.body)
+        count = int(counted[1]) if counted else 1  # it names one, or says how many
+        raise PartialError(f"Loki refused some entries: {text}", {-1: text}, count)
 
 
 def _fitting(record: LogRecord, line: str, limit: int) -> str:

@@ -17,7 +17,7 @@ from pipeline import names
 from pipeline.batch import Batch
 from pipeline.components import Context, ExporterSpec, Payload, Receipt
 from pipeline.errors import PartialError
-from pipeline.http import HttpClient, Response, Tls, expect_ok
+from pipeline.http import HttpClient, Response, Tls, expect_no_page, expect_ok
 from pipeline.options import Secret
 from pipeline.signals import Labels, LogRecord, Signal, Span
 
@@ -25,6 +25,7 @@ _TRACES: Final = "/v1/traces"
 _LOGS: Final = "/v1/logs"
 _PATH: Final = "path"  # the payload's header that says where it goes; not sent
 _NO_TIMEOUT_S: Final = 3600.0  # the runtime's own `timeout` is the one that counts
+_RETRYABLE: Final = frozenset({429, 502, 503, 504})  # of all others the specification says: MUST NOT be retried
 _CONTENT: Final = {"proto": "application/x-protobuf", "json": "application/json"}
 
 
@@ -113,14 +114,15 @@ class Otlp:
             timeout_s=_NO_TIMEOUT_S,
             tls=self._config.tls,
         )
-        self._expect_all_kept(expect_ok(response, self._backend), traces=path == _TRACES)
+        expect_no_page(expect_ok(response, self._backend, retryable=_RETRYABLE), self._backend)
+        self._expect_all_kept(response, traces=path == _TRACES)
         return None
 
     def _expect_all_kept(self, response: Response, traces: bool) -> None:
         count, text = _rejected(response, traces)
         if count:
             reason = f"{self._backend} refused {count} items: {text or 'it did not say why'}"
-            raise PartialError(reason, {-1: text})
+            raise PartialError(reason, {-1: text}, count)
 
 
 class _Partial(msgspec.Struct, frozen=True, rename="camel"):

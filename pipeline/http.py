@@ -74,6 +74,17 @@ def expect_ok(
     raise PermanentError(message)
 
 
+def expect_no_page(response: Response, what: str) -> Response:
+    """The response, unless it is a page for people: then whoever answered, it was not the backend.
+
+    For protocols whose answers are never HTML. Raises RetryableError: a proxy's error page may pass.
+    """
+    kind = response.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() == "text/html":
+        raise RetryableError(f"{what} answered {response.status} with an HTML page: does the address lead there?")
+    return response
+
+
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds that a Retry-After header asks to wait (a number or an HTTP date), None without or with nonsense."""
     value = headers.get("retry-after", "").strip()

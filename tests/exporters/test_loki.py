@@ -204,7 +204,11 @@ async def test_a_whole_push_address_is_taken_as_it_is() -> None:
         (400, b"max entry size '262144' bytes exceeded for stream '{}'", PartialError),
         (400, b"entry for stream '{}' has timestamp too new", PartialError),
         (401, b"no org id", PermanentError),
+        (404, b"no such tenant", PermanentError),
+        (408, b"", PermanentError),
+        (413, b"too large", PermanentError),
         (429, b"ingestion rate limit exceeded", RetryableError),
+        (500, b"", RetryableError),
         (503, b"", RetryableError),
     ],
 )
@@ -322,3 +326,17 @@ def test_the_corpus_makes_lines_as_its_texts_are() -> None:
     messages = [json.loads(line)["user_message"] for line in data.read_text().splitlines()]
     lines = json_lines([record(message=m) for m in messages])
     assert [json.loads(line)["message"] for line in lines] == messages
+
+
+@pytest.mark.parametrize(("body", "count"), [(b"total ignored: 7 out of 9", 7), (b"entry for stream '{}' too new", 1)])
+async def test_what_loki_refused_is_counted(body: bytes, count: int) -> None:
+    http = FakeHttp(lambda method, url, sent: Response(400, {}, b"entry with timestamp 1970 ignored, " + body))
+    with pytest.raises(PartialError) as caught:
+        await exporter(http=http).send(Payload(b"{}", 9))
+    assert caught.value.count == count
+
+
+async def test_a_page_for_people_is_no_answer_of_loki() -> None:
+    http = FakeHttp(lambda method, url, sent: Response(200, {"content-type": "text/html"}, b"<html>"))
+    with pytest.raises(RetryableError, match="HTML page"):
+        await exporter(http=http).send(Payload(b"{}", 1))

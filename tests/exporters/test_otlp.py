@@ -271,7 +271,13 @@ def partial(count: int, text: str) -> bytes:
         (200, "application/json", b'{"partialSuccess":{"rejectedSpans":"3","errorMessage":"too old"}}', PartialError),
         (200, "application/x-protobuf", partial(3, "too old"), PartialError),
         (400, "application/json", b"too old", PermanentError),
+        (429, "application/json", b"too old", RetryableError),
+        (502, "text/html", b"<h1>too old</h1>", RetryableError),
         (503, "application/json", b"too old", RetryableError),
+        (504, "application/json", b"too old", RetryableError),
+        (500, "application/json", b"too old", PermanentError),
+        (501, "application/json", b"too old", PermanentError),
+        (408, "application/json", b"too old", PermanentError),
     ],
 )
 async def test_a_refusal_carries_the_backends_words(
@@ -289,7 +295,7 @@ async def test_a_refusal_carries_the_backends_words(
         ("application/json", b'{"partialSuccess":{}}'),
         ("application/json", b'{"partialSuccess":{"errorMessage":"just a warning"}}'),
         ("application/json", b'{"partialSuccess":{"rejectedSpans":"many"}}'),
-        ("text/html", b"<html>"),
+        ("text/plain", b"ok"),
         ("application/x-protobuf", b""),
         ("application/x-protobuf", partial(0, "just a warning")),
     ],
@@ -352,3 +358,18 @@ async def test_a_real_jaeger_shows_the_trace_under_the_runs_id(encoding: str, co
     assert found[ids[2]]["references"][0]["spanID"] == ids[1]
     assert {t["key"]: t["value"] for t in found[ids[2]]["tags"]}["cicd.pipeline.task.run.id"] == "load#1"
     assert found[ids[2]]["logs"]
+
+
+async def test_a_page_for_people_is_no_answer_of_the_backend() -> None:
+    http = FakeHttp(lambda method, url, sent: Response(200, {"content-type": "text/html; charset=utf-8"}, b"<html>"))
+    with pytest.raises(RetryableError, match="HTML page"):
+        await Otlp(OtlpConfig(), http, "Jaeger").send(Payload(b"", 5))
+
+
+async def test_a_partial_success_says_how_many_were_refused() -> None:
+    http = FakeHttp(
+        lambda method, url, sent: Response(200, {"content-type": "application/x-protobuf"}, partial(3, "x"))
+    )
+    with pytest.raises(PartialError) as caught:
+        await Otlp(OtlpConfig(), http, "Jaeger").send(Payload(b"", 5))
+    assert caught.value.count == 3
