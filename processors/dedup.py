@@ -35,6 +35,11 @@ class DedupConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A problem is escalated once it has failed this many times. 0: never by count."""
     repeat_every: Duration = Duration("2h")
     """After the escalation the problem is told again this often until it is resolved. 0: never."""
+    flapping_count: int = 3
+    """A problem that has come and gone and come again this many times within `flapping_window` flaps: that is told
+    once, then it is counted until it has been stable for the window. 0: each time is told; else at least 2."""
+    flapping_window: Duration = Duration("1h")
+    """See `flapping_count`."""
     escalate_to: tuple[str, ...] = ()
     """Who is named in an escalation (`@oncall-data`, `pagerduty`)."""
     max_open: int = 100_000
@@ -45,13 +50,16 @@ class DedupConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         if self.escalate_after_count in (1, -1) or min(self.escalate_after_count, self.max_open) < 0:
             raise ValueError("escalate_after_count is 0 (off) or at least 2, and max_open is not negative")
+        if self.flapping_count in (1, -1) or min(self.flapping_count, self.flapping_window) < 0:
+            raise ValueError("flapping_count is 0 (off) or at least 2, and flapping_window is not negative")
 
 
 class Past(msgspec.Struct, frozen=True, gc=False):
-    """A resolved problem: how often it has occurred, and when it was resolved last (domain time)."""
+    """A resolved problem: how often it has occurred, when it was resolved last and when it began (domain times)."""
 
     occurrences: int
     ended_ns: int
+    starts: tuple[int, ...] = ()
 
 
 class Dedup:
@@ -68,10 +76,13 @@ class Dedup:
             config.escalate_after_count,
             config.repeat_every.ns,
             config.escalate_to,
+            config.flapping_count,
+            config.flapping_window.ns,
         )
-        self._lives: Table[str, Life] = context.state.table("lives", str, Life, version=1)
+        # Version 1 had no flapping: what its rows lack has defaults that say so.
+        self._lives: Table[str, Life] = context.state.table("lives", str, Life, 2, {1: _as_it_is})
         self._failing: Table[tuple[str, str], int] = context.state.table("failing", tuple[str, str], int, version=1)
-        self._past: Table[str, Past] = context.state.table("past", str, Past, version=1)
+        self._past: Table[str, Past] = context.state.table("past", str, Past, 2, {1: _as_it_is})
         self._config, self._log = config, context.log
         self._timers: list[tuple[int, str]] | None = None
         self._full_said = False
@@ -107,7 +118,10 @@ class Dedup:
             if life is None or alert_life.due(life, self._policy) != at:
                 continue
             after, alert = alert_life.on_due(life, self._policy)
-            self._keep(fingerprint, after, at, timers)
+            if after is not None:
+                self._keep(fingerprint, after, at, timers)
+            else:
+                self._end(life, at, ())
             if alert is not None:
                 told.append(alert)
         self._timers = timers
@@ -119,7 +133,7 @@ class Dedup:
         if item.state == "failing":
             return self._fail(item, timers)
         if item.state == "recovered":
-            return self._recover(item)
+            return self._recover(item, timers)
         return item
 
     def _fail(self, finding: Alert, timers: list[tuple[int, str]]) -> Alert | None:
@@ -137,7 +151,8 @@ class Dedup:
 
     def _begin(self, finding: Alert, timers: list[tuple[int, str]]) -> Alert:
         past = self._past.get(finding.fingerprint)
-        life, alert = alert_life.begin(finding, past.occurrences + 1 if past else 1, self._policy)
+        before = past or Past(0, 0)
+        life, alert = alert_life.begin(finding, before.occurrences + 1, self._policy, before.starts)
         if len(self._lives) >= self._config.max_open:
             self._say_full()
             return msgspec.structs.replace(alert, reason="too_many_open")
@@ -145,7 +160,7 @@ class Dedup:
         self._keep(finding.fingerprint, life, None, timers)
         return alert
 
-    def _recover(self, recovery: Alert) -> Alert | None:
+    def _recover(self, recovery: Alert, timers: list[tuple[int, str]]) -> Alert | None:
         key = _partition_key(recovery)
         life = self._lives.get(recovery.fingerprint)
         if life is None or key not in self._failing:
@@ -153,10 +168,9 @@ class Dedup:
         self._failing.delete(key)
         after, alert = alert_life.healed(life, recovery, self._policy)
         if after is not None:
-            self._lives.put(recovery.fingerprint, after)  # when it is due has not changed
+            self._keep(recovery.fingerprint, after, alert_life.due(life, self._policy), timers)
         else:
-            self._lives.delete(recovery.fingerprint)
-            self._remember(recovery.fingerprint, Past(life.occurrence, recovery.now_ns))
+            self._end(life, recovery.now_ns, life.starts)
         return alert
 
     # --- tables and timers ---
@@ -167,6 +181,11 @@ class Dedup:
         at = alert_life.due(life, self._policy)
         if at is not None and at != before:
             heappush(timers, (at, fingerprint))
+
+    def _end(self, life: Life, now_ns: int, starts: tuple[int, ...]) -> None:
+        fingerprint = life.finding.fingerprint
+        self._lives.delete(fingerprint)
+        self._remember(fingerprint, Past(life.occurrence, now_ns, starts))
 
     def _due(self, fingerprint: str) -> int | None:
         life = self._lives.get(fingerprint)
@@ -194,6 +213,10 @@ class Dedup:
             self._log.warning(
                 "Too many open problems, further ones are told each time.", extra={"max_open": self._config.max_open}
             )
+
+
+def _as_it_is(value: object) -> object:
+    return value
 
 
 def _partition_key(alert: Alert) -> tuple[str, str]:

@@ -185,6 +185,62 @@ async def test_a_failure_after_the_resolution_is_another_occurrence() -> None:
     ]  # fmt: skip
 
 
+async def test_what_comes_and_goes_is_told_once_as_flapping_and_then_how_it_ended() -> None:
+    driver = Driver(restarts=True)
+    flips = [act(TWO + n * MINUTE) for n, act in enumerate([failure, success] * 60)]  # each minute, for two hours
+    told = await driver.feed(*flips) + await driver.advance(TWO + 9 * HOUR)
+    assert [(a.state, a.reason, a.count, a.key) for a in told] == [
+        ("firing", "first", 1, "p#1"),
+        ("resolved", "recovered", 1, "p#1"),
+        ("firing", "first", 1, "p#2"),
+        ("resolved", "recovered", 1, "p#2"),
+        ("digest", "flapping", 3, "p#3"),
+        ("resolved", "stable", 58, "p#3"),
+    ]
+    assert told[-1].now_ns == TWO + 119 * MINUTE + HOUR  # an hour after the last recovery
+    assert [key[0] for key in driver.state.stored] == ["past"]
+
+
+async def test_what_flaps_and_then_stays_broken_is_told_again_and_goes_on_as_any_problem() -> None:
+    driver = Driver()
+    flips = [act(TWO + n * MINUTE) for n, act in enumerate([failure, success] * 4)]
+    told = await driver.feed(*flips, failure(TWO + 10 * MINUTE), failure(TWO + 80 * MINUTE))
+    told += await driver.feed(success(TWO + 3 * HOUR))
+    assert [(a.state, a.reason, a.count) for a in told[4:]] == [
+        ("digest", "flapping", 3), ("digest", "still_failing", 2), ("digest", "window_over", 1),
+        ("resolved", "recovered", 4),
+    ]  # fmt: skip
+
+
+async def test_what_flaps_for_hours_escalates_and_is_not_repeated_while_it_is_well() -> None:
+    driver = Driver()
+    flips = [act(TWO + n * 20 * MINUTE) for n, act in enumerate([failure, success] * 30)]
+    told = await driver.feed(*flips) + await driver.advance(TWO + 30 * HOUR)
+    assert [(a.state, a.reason) for a in told[4:]] == [
+        ("firing", "first"),
+        ("resolved", "recovered"),
+    ] * 28  # two occurrences an hour do not flap
+    driver = Driver()
+    flips = [act(TWO + n * 10 * MINUTE) for n, act in enumerate([failure, success] * 60)]
+    told = await driver.feed(*flips) + await driver.advance(TWO + 30 * HOUR)
+    assert said(told[4:]) == [
+        ("digest", 3, 0.667), ("escalated", 18, 6.667), *(("repeated", 6, n + 0.667) for n in (8, 10, 12, 14, 16, 18)),
+        ("resolved", 58, 20.833),
+    ]  # fmt: skip
+
+
+async def test_without_a_count_nothing_flaps() -> None:
+    driver = Driver(DedupConfig(flapping_count=0))
+    told = await driver.feed(*(act(TWO + n) for n, act in enumerate([failure, success] * 5)))
+    assert [a.state for a in told] == ["firing", "resolved"] * 5
+
+
+async def test_occurrences_that_lie_apart_do_not_flap() -> None:
+    driver = Driver()
+    told = await driver.feed(*(act(TWO + n * 16 * MINUTE) for n, act in enumerate([failure, success] * 5)))
+    assert [a.reason for a in told] == ["first", "recovered"] * 5
+
+
 async def test_problems_live_apart() -> None:
     driver = Driver()
     told = await driver.feed(
@@ -266,6 +322,8 @@ configs = st.sampled_from(
         DedupConfig(window=Duration("40m"), escalate_after=Duration("2h"), repeat_every=Duration("1h")),
         DedupConfig(window=Duration(0), repeat_every=Duration(0)),
         DedupConfig(escalate_after=Duration(0)),
+        DedupConfig(flapping_count=2, flapping_window=Duration("3h")),
+        DedupConfig(flapping_count=0),
     ]
 )
 
@@ -315,8 +373,9 @@ async def test_every_failure_is_told_or_counted_once_and_every_life_begins_and_e
         failures = sum(1 for i in items if i.fingerprint == problem and i.state == "failing")
         for life in lives.values():
             states = [a.state for a in life]
-            assert states[0] == "firing"
-            assert states.count("firing") == 1
+            flaps = life[0].reason == "flapping"
+            assert states[0] == ("digest" if flaps else "firing")
+            assert states.count("firing") == (not flaps)
             assert states.count("escalated") <= 1
             assert "resolved" not in states[:-1]
             if "escalated" in states:
