@@ -1,10 +1,13 @@
 """Small values that events, outcomes and signals share."""
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+if TYPE_CHECKING:
+    Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+else:
+    Json = Any  # msgspec looks a name up in the module of the struct that uses it, where `Json` need not be
 Metadata: TypeAlias = dict[str, Json]
 """Metadata label → plain value: int, float, bool, text, url, path, md_str; lists and dicts for Json and tables."""
 

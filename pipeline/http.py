@@ -75,13 +75,16 @@ def expect_ok(
 
 
 def expect_no_page(response: Response, what: str) -> Response:
-    """The response, unless it is a page for people: then whoever answered, it was not the backend.
+    """The response, if it is not a web page: a login page or a load balancer's placeholder answers 200 to everything.
 
-    For protocols whose answers are never HTML. Raises RetryableError: a proxy's error page may pass.
+    Raises RetryableError, as who put that in the way takes it away again.
     """
-    kind = response.headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() == "text/html":
-        raise RetryableError(f"{what} answered {response.status} with an HTML page: does the address lead there?")
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "text/html":
+        raise RetryableError(
+            f"{what} answered {response.status} with a web page, so it is something else that answered; "
+            "look at the address, and at proxies in between"
+        )
     return response
 
 
