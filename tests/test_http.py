@@ -45,5 +45,5 @@ def test_which_statuses_may_pass_is_the_protocols_to_say() -> None:
 def test_a_page_for_people_is_told_from_an_answer() -> None:
     fine = Response(200, {"content-type": "application/json"}, b"{}")
     assert expect_no_page(fine, "the sink") is fine
-    with pytest.raises(RetryableError, match="the sink answered 200 with an HTML page"):
+    with pytest.raises(RetryableError, match="the sink answered 200 with a web page"):
         expect_no_page(Response(200, {"content-type": "Text/HTML; charset=utf-8"}, b""), "the sink")

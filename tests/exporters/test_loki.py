@@ -192,6 +192,12 @@ async def test_a_whole_push_address_is_taken_as_it_is() -> None:
     assert http.requests[0][1] == "http://gateway/custom/push"
 
 
+async def test_a_web_page_is_no_answer_of_lokis() -> None:
+    http = FakeHttp(lambda method, url, body: Response(200, {"content-type": "text/html"}, b"<html>Sign in</html>"))
+    with pytest.raises(RetryableError, match="web page"):
+        await Loki(LokiConfig(), http).send(Payload(b"{}"))
+
+
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
@@ -334,9 +340,3 @@ async def test_what_loki_refused_is_counted(body: bytes, count: int) -> None:
     with pytest.raises(PartialError) as caught:
         await exporter(http=http).send(Payload(b"{}", 9))
     assert caught.value.count == count
-
-
-async def test_a_page_for_people_is_no_answer_of_loki() -> None:
-    http = FakeHttp(lambda method, url, sent: Response(200, {"content-type": "text/html"}, b"<html>"))
-    with pytest.raises(RetryableError, match="HTML page"):
-        await exporter(http=http).send(Payload(b"{}", 1))

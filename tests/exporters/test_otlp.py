@@ -362,7 +362,7 @@ async def test_a_real_jaeger_shows_the_trace_under_the_runs_id(encoding: str, co
 
 async def test_a_page_for_people_is_no_answer_of_the_backend() -> None:
     http = FakeHttp(lambda method, url, sent: Response(200, {"content-type": "text/html; charset=utf-8"}, b"<html>"))
-    with pytest.raises(RetryableError, match="HTML page"):
+    with pytest.raises(RetryableError, match="web page"):
         await Otlp(OtlpConfig(), http, "Jaeger").send(Payload(b"", 5))
 
 
