@@ -3,14 +3,17 @@
 Component blocks stay raw (`Yaml`): their types are known once the plugins are found (`pipeline.topology`).
 """
 
+import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from pipeline.errors import Problem
 from pipeline.options import Duration, Secret, Size
 from pipeline.yaml_tree import Yaml
+
+_SCHEMA: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,11 +39,29 @@ class IntakeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         yield from _at_least_one(self, "max_bytes", "max_items")
 
 
+class PostgresqlState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """State in a PostgreSQL database, for several processes or machines (docs/cluster.md)."""
+
+    url: Secret
+    """The database: `postgresql://user:password@host:5432/name`; write `${env:NAME}`. A direct connection, or a pooler
+    that keeps a session to one connection."""
+    schema: str = "dagtel"
+    """The schema in it, made if it is not there. Daemons that share the work share it; others need one of their own."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if not self.url.reveal().startswith(("postgresql://", "postgres://")):
+            yield "url", "is no URL of PostgreSQL; write for example `postgresql://user:password@host:5432/name`"
+        if not _SCHEMA.fullmatch(self.schema):
+            yield "schema", "must be small letters, digits and `_`, 63 at most, and begin with a letter"
+
+
 class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where positions, component state and payloads that wait to be sent are kept."""
+    """Where positions, component state and payloads that wait to be sent are kept: in a file, or in PostgreSQL."""
 
     path: str = "dagtel-state.db"
-    """The SQLite file; one daemon owns it at a time."""
+    """The SQLite file; one daemon owns it at a time. Not used with `postgresql`."""
+    postgresql: PostgresqlState | None = None
+    """In PostgreSQL instead of the file."""
     moved: dict[str, str] = {}
     """State of components that were renamed: old id → new id."""
     forget: tuple[str, ...] = ()

@@ -12,7 +12,6 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -39,7 +38,7 @@ from pipeline.runtime.outbox import Outbox
 from pipeline.runtime.side_inputs import SideInputs
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import Telemetry, own_log
-from pipeline.store.state import StateStore
+from pipeline.store.state import StateStore, open_state
 from pipeline.topology.plan import Node, Plan
 
 log = logging.getLogger("dagtel.service")
@@ -77,7 +76,10 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 @asynccontextmanager
 async def _opened(plan: Plan, once: bool, serve: Serve, clock: Clock) -> AsyncIterator["Service"]:
-    store = await anyio.to_thread.run_sync(StateStore, Path(plan.service.state.path))
+    state = plan.service.state
+    other = state.postgresql
+    url, schema = (other.url.reveal(), other.schema) if other else ("", "")
+    store = await anyio.to_thread.run_sync(open_state, state.path, url, schema)
     try:
         _settle_orphans(store, plan)
         traces = plan.service.telemetry.traces
@@ -120,13 +122,13 @@ def _settle_orphans(store: StateStore, plan: Plan) -> None:
     orphans = sorted(store.owners() - known)
     if orphans:
         raise StateError(
-            f"the state store {store.path} holds state of components that the configuration does not have: "
+            f"{store.name} holds state of components that the configuration does not have: "
             f"{', '.join(orphans)}. Name each in service.state.moved (old: new) or service.state.forget"
         )
     waiting = sorted({row.exporter for row in store.waiting()} - set(plan.exporters))
     if waiting:
         raise StateError(
-            f"the state store {store.path} holds unsent payloads of exporters that the configuration does not have: "
+            f"{store.name} holds unsent payloads of exporters that the configuration does not have: "
             f"{', '.join(waiting)}. Put them back until they are sent"
         )
 

@@ -1,11 +1,15 @@
-"""Brings `state.db` to this program's schema, one numbered step after another, each in its own transaction."""
+"""Brings a state store to this program's schema, one numbered step after another, each in its own transaction.
+
+The tables of `schema.py` are made by the first step as they are today; each later step changes what an older program
+made, and finds nothing to do in a new store.
+"""
 
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
 from pipeline.errors import StateError
-from pipeline.store.schema import META, STATE
+from pipeline.store.schema import META, OUTBOX, RECEIPTS, STATE
 
 SCHEMA_VERSION = "schema_version"
 
@@ -15,27 +19,52 @@ def _create(connection: Connection) -> None:
     connection.execute(insert(META).values(key=SCHEMA_VERSION, value="0"))
 
 
-STEPS: Sequence[Callable[[Connection], None]] = (_create,)
+def _shards_of_payloads(connection: Connection) -> None:
+    """Payloads and receipts of before there were several processes belong to the whole, in the one place."""
+    if "shard" in _columns(connection, OUTBOX.name):
+        return
+    connection.exec_driver_sql("ALTER TABLE outbox ADD COLUMN shard TEXT NOT NULL DEFAULT 'whole'")
+    connection.exec_driver_sql("ALTER TABLE outbox ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0")
+    connection.exec_driver_sql("ALTER TABLE receipts RENAME TO receipts_before")
+    RECEIPTS.create(connection)
+    connection.exec_driver_sql("INSERT INTO receipts (exporter, data) SELECT exporter, data FROM receipts_before")
+    connection.exec_driver_sql("DROP TABLE receipts_before")
+
+
+STEPS: Sequence[Callable[[Connection], None]] = (_create, _shards_of_payloads)
 """Step n lifts a database from version n to n + 1. Steps are only ever added."""
 
 
-def migrate(engine: Engine) -> None:
-    """Apply the missing steps. Raises StateError for a database of a newer program."""
+def migrate(engine: Engine, alone: Callable[[Connection], None] = lambda connection: None) -> None:
+    """Apply the missing steps; `alone` keeps other processes out until the transaction's end.
+
+    Raises StateError for a database of a newer program.
+    """
     version = _version(engine)
     if version > len(STEPS):
         raise StateError(
             f"the state store has schema {version}, this program knows {len(STEPS)}: run the newer program, "
-            "or start with another service.state.path"
+            "or start with another service.state.path (service.state.postgresql.schema)"
         )
     for number in range(version, len(STEPS)):
         with engine.begin() as connection:
-            STEPS[number](connection)
-            connection.execute(update(META).where(META.c.key == SCHEMA_VERSION).values(value=str(number + 1)))
+            alone(connection)
+            if _stored_version(connection) == number:  # else another process was quicker
+                STEPS[number](connection)
+                connection.execute(update(META).where(META.c.key == SCHEMA_VERSION).values(value=str(number + 1)))
 
 
 def _version(engine: Engine) -> int:
-    if not inspect(engine).has_table(META.name):
-        return 0
     with engine.connect() as connection:
-        value = connection.scalar(select(META.c.value).where(META.c.key == SCHEMA_VERSION))
+        return _stored_version(connection)
+
+
+def _stored_version(connection: Connection) -> int:
+    if not inspect(connection).has_table(META.name):
+        return 0
+    value = connection.scalar(select(META.c.value).where(META.c.key == SCHEMA_VERSION))
     return int(value) if value is not None else 0
+
+
+def _columns(connection: Connection, table: str) -> set[str]:
+    return {column["name"] for column in inspect(connection).get_columns(table)}

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from pipeline.batch import WHOLE
 from pipeline.components import Payload, Position, Receipt
 
 StoredRow = tuple[bytes, int, bytes]
@@ -22,11 +23,15 @@ class StateRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class OutboxRow(msgspec.Struct, frozen=True, gc=False):
-    """A payload that waits to be sent. Ids grow in the order of building."""
+    """A payload that waits to be sent. Ids grow in the order of building.
+
+    It goes with its shard: whoever takes the shard on sends it, exactly as it is.
+    """
 
     id: int
     exporter: str
     payload: Payload
+    shard: str = WHOLE
 
 
 class Waiting(msgspec.Struct, frozen=True, gc=False):
@@ -35,14 +40,20 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     id: int
     exporter: str
     size: int
+    shard: str = WHOLE
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):
-    """A payload that needs no more sending, and what its exporter wants to be given back."""
+    """A payload that needs no more sending, and what its exporter wants to be given back.
+
+    `place` tells the receipts of one exporter apart where several processes have it; "" where there is one.
+    """
 
     id: int
     exporter: str
     receipt: Receipt | None = None
+    shard: str = WHOLE
+    place: str = ""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):
@@ -57,6 +68,16 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
+def plain_letter(letter: DeadLetter) -> tuple[int, int, str, str, str, str, int, bytes]:
+    """A dead letter as the columns of its table: id, time, four texts, size, body. Its texts come from anywhere, and no
+    database takes a NUL or half a surrogate pair."""
+    texts = (letter.component, letter.reason, letter.detail, letter.origin)
+    component, reason, detail, origin = (
+        text.replace("\0", "\ufffd").encode("utf-8", "replace").decode() for text in texts
+    )
+    return letter.id, letter.at_ns, component, reason, detail, origin, len(letter.body), letter.body
+
+
 class Commit(msgspec.Struct, frozen=True):
     """What one transaction holds. `epochs` are those under which its shards were taken on."""
 
@@ -69,7 +90,10 @@ class Commit(msgspec.Struct, frozen=True):
 
 
 class ShardState(msgspec.Struct, frozen=True):
-    """A shard as it was stored: its new epoch, and the rows of each (owner, table)."""
+    """A shard as it was stored: its new epoch, the rows of each (owner, table), the position of the source of this
+    name, and the payloads that wait to be sent, in the order of building."""
 
     epoch: int
     rows: Mapping[tuple[str, str], Sequence[StoredRow]]
+    position: Position | None = None
+    waiting: Sequence[Waiting] = ()

@@ -1,6 +1,8 @@
-"""The tables of `state.db`: what one checkpoint commits together."""
+"""The tables of the state store: what one checkpoint commits together."""
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
+
+from pipeline.batch import WHOLE
 
 STATE = MetaData()
 
@@ -31,10 +33,17 @@ OUTBOX = Table(
     Column("exporter", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
+    Column("shard", Text, nullable=False, server_default=WHOLE),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
 )
+"""`shard` and `epoch`: who takes the shard on takes the payload over; by epoch, then id, they were built."""
 
 RECEIPTS = Table(
-    "receipts", STATE, Column("exporter", Text, primary_key=True), Column("data", LargeBinary, nullable=False)
+    "receipts",
+    STATE,
+    Column("exporter", Text, primary_key=True),
+    Column("place", Text, primary_key=True, server_default=""),
+    Column("data", LargeBinary, nullable=False),
 )
 
 DEAD_LETTERS = Table(

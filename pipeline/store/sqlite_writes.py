@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from pipeline.store.records import Commit
+from pipeline.store.records import Commit, plain_letter
 
 Value: TypeAlias = int | str | bytes | None
 MOST_VALUES = 32_766
@@ -59,10 +59,16 @@ _KEPT = _insert(
     'ON CONFLICT (shard, owner, name, "key") DO UPDATE SET version = excluded.version, value = excluded.value',
 )
 _GONE = _Rows('DELETE FROM rows WHERE (shard, owner, name, "key") IN (VALUES {rows})', 4)
-_OUTBOX = _insert("outbox", ("id", "exporter", "size", "data"), "")
+_OUTBOX = _insert("outbox", ("id", "exporter", "size", "data", "shard", "epoch"), "ON CONFLICT (id) DO NOTHING")
 _ACKS = _Rows("DELETE FROM outbox WHERE id IN (VALUES {rows})", 1)
-_RECEIPTS = _insert("receipts", ("exporter", "data"), "ON CONFLICT (exporter) DO UPDATE SET data = excluded.data")
-_DEAD = _insert("dead_letters", ("id", "at_ns", "component", "reason", "detail", "origin", "size", "body"), "")
+_RECEIPTS = _insert(
+    "receipts", ("exporter", "place", "data"), "ON CONFLICT (exporter, place) DO UPDATE SET data = excluded.data"
+)
+_DEAD = _insert(
+    "dead_letters",
+    ("id", "at_ns", "component", "reason", "detail", "origin", "size", "body"),
+    "ON CONFLICT (id) DO NOTHING",
+)
 
 
 def write(connection: sqlite3.Connection, commit: Commit) -> str | None:
@@ -108,18 +114,25 @@ def _write_all(connection: sqlite3.Connection, commit: Commit) -> None:
     if commit.outbox:
         _OUTBOX.run(
             connection,
-            [v for r in commit.outbox for v in (r.id, r.exporter, len(r.payload.body), _encode(r.payload))],
+            [
+                v
+                for r in commit.outbox
+                for v in (
+                    r.id,
+                    r.exporter,
+                    len(r.payload.body),
+                    _encode(r.payload),
+                    r.shard,
+                    commit.epochs.get(r.shard, 0),
+                )
+            ],
         )
     if commit.acks:
         _write_acks(connection, commit)
     if commit.dead:
         _DEAD.run(
             connection,
-            [
-                v
-                for d in commit.dead
-                for v in (d.id, d.at_ns, d.component, d.reason, d.detail, d.origin, len(d.body), d.body)
-            ],
+            [v for d in commit.dead for v in plain_letter(d)],
         )
 
 
@@ -140,6 +153,6 @@ def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:
 def _write_acks(connection: sqlite3.Connection, commit: Commit) -> None:
     if commit.acks:
         _ACKS.run(connection, [ack.id for ack in commit.acks])
-    receipts = {ack.exporter: ack.receipt for ack in commit.acks if ack.receipt is not None}
+    receipts = {(ack.exporter, ack.place): ack.receipt for ack in commit.acks if ack.receipt is not None}
     if receipts:
-        _RECEIPTS.run(connection, [v for pair in receipts.items() for v in pair])
+        _RECEIPTS.run(connection, [v for place, receipt in receipts.items() for v in (*place, receipt)])
