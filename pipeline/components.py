@@ -332,12 +332,17 @@ class Context(Protocol):
 
 
 class ReceiverSpec(msgspec.Struct, Generic[C], frozen=True):
-    """A kind of receiver: the name in YAML, its options, how to build it, what it gives."""
+    """A kind of receiver: the name in YAML, its options, how to build it, what it gives.
+
+    With several signals each pipeline gets the items of its own. `now_ns` of alerts that is 0 becomes the domain time.
+    `listens` gives the addresses on which it mounts, from its options: they are bound before receivers are built.
+    """
 
     name: str
     config: type[C]
     build: Callable[[C, Context], AbstractAsyncContextManager[Receiver[Any]]]
-    gives: Signal = Signal.EVENTS
+    gives: Signal | frozenset[Signal] = Signal.EVENTS
+    listens: Callable[[C], tuple[str, ...]] = lambda options: ()
 
 
 class ProcessorSpec(msgspec.Struct, Generic[C], frozen=True):
@@ -357,13 +362,16 @@ class ProcessorSpec(msgspec.Struct, Generic[C], frozen=True):
 
 
 class ConnectorSpec(msgspec.Struct, Generic[C], frozen=True):
-    """A kind of connector: exporter of a pipeline of `takes`, receiver of one of `gives`."""
+    """A kind of connector: exporter of a pipeline of `takes`, receiver of one of `gives`.
+
+    With several signals each pipeline that it feeds gets the items of its own.
+    """
 
     name: str
     config: type[C]
     build: Callable[[C, Context], AbstractAsyncContextManager[Connector[Any, Any]]]
     takes: Signal
-    gives: Signal
+    gives: Signal | frozenset[Signal]
     scope: Scope = "partition"
     needs: tuple[str, ...] = ()
     resets_state: tuple[str, ...] = ()
@@ -372,7 +380,7 @@ class ConnectorSpec(msgspec.Struct, Generic[C], frozen=True):
 class ExporterSpec(msgspec.Struct, Generic[C], frozen=True):
     """A kind of exporter. `serial`: one sender, payloads in order. `urgent`: a notifier; what reaches it asks for a
     checkpoint now, and its acknowledgements are committed at once. `delivery` are its defaults for the options that
-    the runtime adds to every exporter (`timeout`, `retry_on_failure`, `sending_queue`).
+    the runtime adds to every exporter (`timeout`, `retry_on_failure`, `circuit_breaker`, `sending_queue`).
     """
 
     name: str
@@ -393,3 +401,8 @@ class ExtensionSpec(msgspec.Struct, Generic[C], frozen=True):
 
 
 AnySpec = ReceiverSpec[Any] | ProcessorSpec[Any] | ConnectorSpec[Any] | ExporterSpec[Any] | ExtensionSpec[Any]
+
+
+def given_by(spec: ReceiverSpec[Any] | ConnectorSpec[Any]) -> frozenset[Signal]:
+    """The signals that it gives, one or several."""
+    return frozenset({spec.gives}) if isinstance(spec.gives, Signal) else spec.gives

@@ -6,7 +6,7 @@ from enum import Enum
 
 import msgspec
 
-from pipeline.components import AnySpec, ConnectorSpec, ExporterSpec, ProcessorSpec, ReceiverSpec
+from pipeline.components import AnySpec, ConnectorSpec, ExporterSpec, ProcessorSpec, ReceiverSpec, given_by
 from pipeline.config.fields import MISSING, bare, doc, entry, fields, item, optional, struct_within, words
 from pipeline.delivery import Delivery
 from pipeline.facts import Json
@@ -129,9 +129,9 @@ def plain_default(value: object) -> Json:
 def _signals(spec: AnySpec) -> str:
     match spec:
         case ReceiverSpec():
-            return f"→ {spec.gives.value}"
+            return f"→ {_listed(given_by(spec))}"
         case ConnectorSpec():
-            return f"{spec.takes.value} → {spec.gives.value}"
+            return f"{spec.takes.value} → {_listed(given_by(spec))}"
         case ProcessorSpec():
             return _listed(spec.takes)
         case ExporterSpec():

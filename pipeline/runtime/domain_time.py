@@ -8,8 +8,11 @@ whole takes the least of the sources that are behind. No clock ever goes back.
 from collections.abc import Sequence
 from typing import Literal
 
+import msgspec
+
 from pipeline.clock import DAY
 from pipeline.events import Event
+from pipeline.signals import Alert, Sample
 
 Mode = Literal["system", "events"]
 
@@ -41,7 +44,7 @@ class DomainTime:
         self._sources.pop(source, None)
 
     def stamp(self, source: str, items: Sequence[object], wall_ns: int) -> None:
-        """Set `now_ns` of each event to its domain time, in order."""
+        """Set `now_ns` of each event to its domain time, in order; of an alert or sample, where it has no time."""
         clock = self._sources[source]
         now = clock.now_ns
         ahead = wall_ns + DAY if self.mode == "events" else wall_ns
@@ -56,7 +59,23 @@ class DomainTime:
                     else:
                         now = max(now, wall_ns)
                 item.now_ns = now
+            elif isinstance(item, Alert | Sample):
+                now = self._arrived(item, now, ahead, wall_ns)
         clock.now_ns = now
+
+    def _arrived(self, item: Alert | Sample, now_ns: int, ahead_ns: int, wall_ns: int) -> int:
+        """The time of something that a receiver found rather than read; it is given to those that have none.
+
+        Nothing carries it, so it is of the wall's time, or with `events` of its own.
+        """
+        own = item.last_ns if isinstance(item, Alert) else item.at_ns
+        at = wall_ns if self.mode == "system" else own
+        now = max(now_ns, at) if at <= ahead_ns else now_ns
+        if isinstance(item, Alert) and not item.now_ns:
+            msgspec.structs.force_setattr(item, "now_ns", now or own)  # nobody else has it yet
+        elif isinstance(item, Sample) and not item.at_ns:
+            msgspec.structs.force_setattr(item, "at_ns", now)
+        return now
 
     def read(self, source: str, behind: bool, wall_ns: int) -> None:
         """A read was processed: is the source still behind? If not it lives in the wall's time from now on."""

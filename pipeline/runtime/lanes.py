@@ -17,6 +17,7 @@ from pipeline.runtime.context import ComponentContext, Gifts, ShardTables, Side
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.host import Host
 from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.sorting import of_signal
 from pipeline.runtime.stage import Sink, Stage
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.tables import StateTable
@@ -102,7 +103,9 @@ class _Builder:
         sinks = [sink for id in pipeline.exporters for sink in await self._exit(id, wholly)]
         for node, whole in zip(reversed(pipeline.processors), reversed(scopes), strict=True):
             sinks = await self._stage(pipeline.id, "processors", node, sinks, whole)
-        return sinks
+        plan = self._shop.plan
+        givers = [(plan.receivers.get(id) or plan.connectors[id]).spec for id in pipeline.receivers]
+        return of_signal(pipeline.signal, givers, sinks)
 
     async def _exit(self, id: str, wholly: bool) -> Sequence[Sink]:
         if id in self._shop.plan.exporters:

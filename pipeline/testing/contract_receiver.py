@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from hypothesis import strategies as st
 
-from pipeline.components import Position, Read, ReceiverSpec
+from pipeline.components import Position, Read, ReceiverSpec, given_by
 from pipeline.testing import strategies
 from pipeline.testing.builders import Log
 from pipeline.testing.context import FakeContext
@@ -63,7 +63,7 @@ class ReceiverContract(SpecContract):
         async def run() -> None:
             intake = await self._filled(records)
             assert [self.body(item) for item in intake.items] == records, "not all records, or in another order"
-            kinds = strategies.ITEM_TYPES[self.spec.gives]
+            kinds = tuple(each for signal in given_by(self.spec) for each in strategies.ITEM_TYPES[signal])
             assert all(isinstance(item, kinds) for item in intake.items), f"an item that is no {kinds[0].__name__}"
             assert not [bad for read in intake.reads for bad in read.rejected], "a good record was rejected"
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.batch import Batch
 from pipeline.clock import HOUR
-from pipeline.components import ConnectorSpec, Finishes, Flushes, ProcessorSpec, Timed
+from pipeline.components import ConnectorSpec, Finishes, Flushes, ProcessorSpec, Timed, given_by
 from pipeline.events import Event
 from pipeline.lineage import Catalog
 from pipeline.signals import Signal
@@ -307,7 +307,7 @@ class ConnectorContract(StageContract):
         return [self.spec.takes]
 
     def given_types(self, item: Any) -> tuple[type, ...]:
-        return strategies.ITEM_TYPES[self.spec.gives]
+        return tuple(each for signal in given_by(self.spec) for each in strategies.ITEM_TYPES[signal])
 
 
 def _understood(items: st.SearchStrategy[list[Any]], needs: Sequence[str]) -> st.SearchStrategy[list[Any]]:

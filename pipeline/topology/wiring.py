@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from pipeline.components import ConnectorSpec, ExporterSpec, ProcessorSpec, ReceiverSpec
+from pipeline.components import ConnectorSpec, ExporterSpec, ProcessorSpec, ReceiverSpec, given_by
 from pipeline.config.model import Config, PipelineConfig
 from pipeline.config.near import either, hint, nearest
 from pipeline.signals import Signal
@@ -126,7 +126,8 @@ class Wiring:
         if signal is None or spec is None:
             return
         if use.role == "receivers" and isinstance(spec, ReceiverSpec | ConnectorSpec):
-            fits, does = spec.gives is signal, f"gives {spec.gives.value}"
+            gives = given_by(spec)
+            fits, does = signal in gives, f"gives {_either_signal(gives)}"
         elif isinstance(spec, ConnectorSpec):
             fits, does = spec.takes is signal, f"takes {spec.takes.value}"
         elif isinstance(spec, ProcessorSpec | ExporterSpec):
