@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
 from pipeline.errors import StateError
-from pipeline.store.schema import META, OUTBOX, RECEIPTS, STATE
+from pipeline.store.schema import COMMANDS, DEAD_LETTERS, META, OUTBOX, RECEIPTS, STATE
 
 SCHEMA_VERSION = "schema_version"
 
@@ -31,7 +31,18 @@ def _shards_of_payloads(connection: Connection) -> None:
     connection.exec_driver_sql("DROP TABLE receipts_before")
 
 
-STEPS: Sequence[Callable[[Connection], None]] = (_create, _shards_of_payloads)
+def _commands(connection: Connection) -> None:
+    """Dead letters of before there was a replay cannot be replayed: their `kind` is empty."""
+    COMMANDS.create(connection, checkfirst=True)
+    if "kind" in _columns(connection, DEAD_LETTERS.name):
+        return
+    connection.exec_driver_sql("ALTER TABLE dead_letters ADD COLUMN kind TEXT NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("ALTER TABLE dead_letters ADD COLUMN shard TEXT NOT NULL DEFAULT ''")
+    nothing = "BYTEA NOT NULL DEFAULT ''" if connection.dialect.name == "postgresql" else "BLOB NOT NULL DEFAULT X''"
+    connection.exec_driver_sql(f"ALTER TABLE dead_letters ADD COLUMN again {nothing}")
+
+
+STEPS: Sequence[Callable[[Connection], None]] = (_create, _shards_of_payloads, _commands)
 """Step n lifts a database from version n to n + 1. Steps are only ever added."""
 
 
@@ -52,6 +63,11 @@ def migrate(engine: Engine, alone: Callable[[Connection], None] = lambda connect
             if _stored_version(connection) == number:  # else another process was quicker
                 STEPS[number](connection)
                 connection.execute(update(META).where(META.c.key == SCHEMA_VERSION).values(value=str(number + 1)))
+
+
+def is_current(engine: Engine) -> bool:
+    """Whether the database has the schema that this program knows."""
+    return _version(engine) == len(STEPS)
 
 
 def _version(engine: Engine) -> int:

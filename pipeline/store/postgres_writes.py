@@ -34,10 +34,13 @@ _RECEIPTS = (
     "ON CONFLICT (exporter, place) DO UPDATE SET data = excluded.data"
 )
 _DEAD = (
-    "INSERT INTO dead_letters (id, at_ns, component, reason, detail, origin, size, body) SELECT * FROM unnest("
-    "%b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::bytea[]) "
+    "INSERT INTO dead_letters (id, at_ns, component, reason, detail, origin, size, body, kind, shard, again) "
+    "SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], "
+    "%b::bytea[], %b::text[], %b::text[], %b::bytea[]) "
     "ON CONFLICT (id) DO NOTHING"
 )
+_REPLAYED = "DELETE FROM dead_letters WHERE id = ANY(%b::bigint[])"
+_WISHES = "DELETE FROM commands WHERE kind = 'dlq.replay' AND target = ANY(%b::bigint[])"
 # What a commit inserts may be there: the connection was lost after the server had committed, and it is tried again.
 
 
@@ -61,6 +64,8 @@ def write(connection: Connection, commit: Commit) -> str | None:
     receipts = {(ack.exporter, ack.place): ack.receipt for ack in commit.acks if ack.receipt is not None}
     _run(connection, _RECEIPTS, [(*place, receipt) for place, receipt in receipts.items()])
     _run(connection, _DEAD, [plain_letter(letter) for letter in commit.dead])
+    _run(connection, _REPLAYED, [(id,) for id in commit.replayed])
+    _run(connection, _WISHES, [(id,) for id in commit.replayed])
     return None
 
 

@@ -57,7 +57,11 @@ class Ack(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):
-    """Input, an item or a payload that could not be used: why, by which component, where it came from, its bytes."""
+    """Input, an item or a payload that could not be used: why, by which component, where it came from, its bytes.
+
+    `kind`, `shard` and `again` are for a replay: what it is ("input", "item", "payload", "part" of a payload; "" for
+    what cannot be replayed), where it belongs, and what is needed beside `body`; see `pipeline.runtime.replay`.
+    """
 
     id: int
     at_ns: int
@@ -66,20 +70,29 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     detail: str
     origin: str
     body: bytes
+    kind: str = ""
+    shard: str = ""
+    again: bytes = b""
 
 
-def plain_letter(letter: DeadLetter) -> tuple[int, int, str, str, str, str, int, bytes]:
-    """A dead letter as the columns of its table: id, time, four texts, size, body. Its texts come from anywhere, and no
-    database takes a NUL or half a surrogate pair."""
-    texts = (letter.component, letter.reason, letter.detail, letter.origin)
-    component, reason, detail, origin = (
+PlainLetter = tuple[int, int, str, str, str, str, int, bytes, str, str, bytes]
+"""A dead letter as the columns of its table: id, time, four texts, size, body, kind, shard, again."""
+
+
+def plain_letter(letter: DeadLetter) -> PlainLetter:
+    """Its texts come from anywhere, and no database takes a NUL or half a surrogate pair."""
+    texts = (letter.component, letter.reason, letter.detail, letter.origin, letter.shard)
+    component, reason, detail, origin, shard = (
         text.replace("\0", "\ufffd").encode("utf-8", "replace").decode() for text in texts
     )
-    return letter.id, letter.at_ns, component, reason, detail, origin, len(letter.body), letter.body
+    size = len(letter.body) + len(letter.again)
+    head = (letter.id, letter.at_ns, component, reason, detail, origin)
+    return (*head, size, letter.body, letter.kind, shard, letter.again)
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """What one transaction holds. `epochs` are those under which its shards were taken on."""
+    """What one transaction holds. `epochs` are those under which its shards were taken on; `replayed` the dead letters
+    whose effects are in it, so that they go."""
 
     epochs: Mapping[str, int] = {}
     positions: Mapping[str, Position] = {}
@@ -87,6 +100,7 @@ class Commit(msgspec.Struct, frozen=True):
     outbox: Sequence[OutboxRow] = ()
     acks: Sequence[Ack] = ()
     dead: Sequence[DeadLetter] = ()
+    replayed: Sequence[int] = ()
 
 
 class ShardState(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """The tables of the state store: what one checkpoint commits together."""
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
 from pipeline.batch import WHOLE
 
@@ -57,4 +57,20 @@ DEAD_LETTERS = Table(
     Column("origin", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("kind", Text, nullable=False, server_default=""),
+    Column("shard", Text, nullable=False, server_default=""),
+    Column("again", LargeBinary, nullable=False),
 )
+
+COMMANDS = Table(
+    "commands",
+    STATE,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("target", BigInteger, nullable=False, server_default="0"),
+    Column("data", LargeBinary),
+    Index("commands_by_target", "kind", "target"),
+    sqlite_autoincrement=True,
+)
+"""What people ask the daemon to do, see `commands.py`. `target` is the id of what it is about, `data` whatever else."""

@@ -62,6 +62,19 @@ class SqliteFile:
         self._lock.close()
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process owns the file now."""
+    lock = Path(f"{path}.lock")
+    if not lock.exists():
+        return False
+    with lock.open("r") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _lock(path: Path) -> IO[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = Path(f"{path}.lock").open("a+")  # noqa: SIM115  # held as long as the store

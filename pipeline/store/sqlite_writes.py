@@ -66,9 +66,11 @@ _RECEIPTS = _insert(
 )
 _DEAD = _insert(
     "dead_letters",
-    ("id", "at_ns", "component", "reason", "detail", "origin", "size", "body"),
+    ("id", "at_ns", "component", "reason", "detail", "origin", "size", "body", "kind", "shard", "again"),
     "ON CONFLICT (id) DO NOTHING",
 )
+_REPLAYED = _Rows("DELETE FROM dead_letters WHERE id IN (VALUES {rows})", 1)
+_WISHES = _Rows("DELETE FROM commands WHERE kind = 'dlq.replay' AND target IN (VALUES {rows})", 1)
 
 
 def write(connection: sqlite3.Connection, commit: Commit) -> str | None:
@@ -94,7 +96,7 @@ def write(connection: sqlite3.Connection, commit: Commit) -> str | None:
 
 def _is_one_delete(commit: Commit) -> bool:
     """An acknowledgement or some, and nothing else: one statement is a transaction by itself."""
-    others = commit.epochs or commit.positions or commit.rows or commit.outbox or commit.dead
+    others = commit.epochs or commit.positions or commit.rows or commit.outbox or commit.dead or commit.replayed
     return not others and all(ack.receipt is None for ack in commit.acks)
 
 
@@ -134,6 +136,9 @@ def _write_all(connection: sqlite3.Connection, commit: Commit) -> None:
             connection,
             [v for d in commit.dead for v in plain_letter(d)],
         )
+    if commit.replayed:
+        _REPLAYED.run(connection, list(commit.replayed))
+        _WISHES.run(connection, list(commit.replayed))
 
 
 def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:

@@ -96,6 +96,11 @@ class StateStore:
         """Several processes may work in it, each in its own shards."""
         return self._database.shared
 
+    @property
+    def engine(self) -> Engine:
+        """For the functions of `commands.py`."""
+        return self._database.engine
+
     def close(self) -> None:
         """Let go of it; safe to call twice."""
         self._database.close()
