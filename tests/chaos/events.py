@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 from uuid import UUID, uuid5
@@ -64,11 +64,13 @@ def headers(record: Record) -> list[tuple[str, bytes]]:
     return [("dagtel-instance", b"chaos"), ("dagtel-storage-id", str(record.storage_id).encode())]
 
 
-async def make_topic(bootstrap: str, topic: str, partitions: int, replicas: int = 1, **configs: str) -> None:
+async def make_topic(
+    bootstrap: str, topic: str, partitions: int, replicas: int = 1, configs: Mapping[str, str] | None = None
+) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        answer = await admin.create_topics([NewTopic(topic, partitions, replicas, topic_configs=configs)])
+        answer = await admin.create_topics([NewTopic(topic, partitions, replicas, topic_configs=dict(configs or {}))])
         assert all(error[1] == 0 for error in answer.topic_errors), answer.topic_errors
     finally:
         await admin.close()

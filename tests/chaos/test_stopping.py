@@ -1,0 +1,73 @@
+"""SIGTERM at full load, also when a backend takes nothing: the end comes in time, and the next start goes on."""
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.chaos.events import Truth, fill, mixed, recorded_at
+from tests.chaos.faulty import faulty
+from tests.chaos.scene import Scene, different, size, undisturbed, whole
+from tests.chaos.table import Row, record, seconds
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+
+EVENTS = size(20_000, 200_000)
+STOPS = size(3, 10)
+PARTITIONS = 2
+DEADLINE_S = 5.0
+SLACK_S = 5.0
+"""What closing the components and leaving the interpreter may take on top."""
+
+
+def test_sigterm_at_full_load_ends_in_time_with_0_and_the_next_start_goes_on(
+    scene: Callable[..., Scene], webhook: tuple[str, list[dict[str, Any]]]
+) -> None:
+    url, alerts = webhook
+    here = scene("stops", url)
+    made = mixed(EVENTS, int(time.time()) - recorded_at(), here.name)
+    anyio.run(fill, here.backends["kafka"], here.name, made, PARTITIONS)
+    here.sets |= {"service.shutdown_timeout": f"{DEADLINE_S}s", "receivers.kafka.max_poll_records": "500"}
+    here.sets |= {"service.intake.max_bytes": "1MB"}
+    chance = random.Random(5)
+    share = len(made) // (STOPS + 1)
+    took: list[float] = []
+    with faulty(here.backends["loki"], takes_pages=True) as loki:
+        here.environment["DAGTEL_LOKI_ENDPOINT"] = loki.url
+        for number in range(STOPS):
+            loki.fault = "dead" if number % 2 else None
+            daemon = here.start()
+            here.wait_for_lag(len(made) - share * number - chance.randrange(1, share), PARTITIONS)
+            told = time.monotonic()
+            daemon.process.send_signal(signal.SIGTERM)
+            code = daemon.process.wait(DEADLINE_S + SLACK_S)
+            took.append(time.monotonic() - told)
+            assert code == 0, here.log[-4000:]
+        loki.fault = None
+        here.once()
+
+    truth = Truth(made)
+    lines = here.in_loki(truth)
+    lost, doubled, worst = different(here.counters(), undisturbed(here))
+    broken = {run: found for run in truth.runs if (found := whole(here.spans(run), truth.attempts[run]))}
+    told_of = [alert["job"] for alert in alerts if alert["state"] == "firing" and alert["job"] in truth.alarms]
+    record(
+        Row(
+            order=4,
+            fault="SIGTERM at full load, every other time with Loki dead",
+            times=STOPS,
+            events=len(made),
+            lost=lost + truth.events - len(lines) + len(broken) + len(truth.alarms - set(told_of)),
+            doubled=doubled + lines.total() - len(lines) + len(told_of) - len(set(told_of)),
+            recovery=f"{seconds(took)} to exit 0",
+            seen=f"`shutdown_timeout` {DEADLINE_S:.0f} s; what Loki did not take waited in the outbox",
+        )
+    )
+    assert (lost, doubled, worst) == (0, 0, [])
+    assert (len(lines), lines.total()) == (truth.events, truth.events)
+    assert broken == {}
+    assert sorted(told_of) == sorted(truth.alarms)
