@@ -27,7 +27,7 @@ from aiokafka.errors import (
 )
 
 from exporters.json_lines import without_edges
-from exporters.kafka_records import Item, Record, decode_records, payloads_of, records_of
+from exporters.kafka_records import Item, Record, decode_records, outcome_records_of, payloads_of, records_of
 from pipeline.batch import Batch
 from pipeline.components import Context, Exporter, ExporterSpec, Payload, Receipt
 from pipeline.delivery import Delivery
@@ -68,6 +68,9 @@ class KafkaExporterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """Some of the brokers, `host:port`; a list, or one text with commas."""
     topic: str
     """The topic."""
+    encoding: Literal["dagster", "outcomes"] = "dagster"
+    """`dagster`: each event as the bytes that were read. `outcomes`: what `run_ledger` made of events, many to a
+    record, for a `kafka` receiver with the same encoding (docs/cluster.md)."""
     client_id: str = "dagtel"
     """Our name in the brokers' logs and quotas."""
     create_topic: CreateTopic | None = None
@@ -151,8 +154,9 @@ class KafkaExporter:
         self._topic_is_there = config.create_topic is None
 
     def build(self, batch: Batch[Item | Edges], /) -> Sequence[Payload]:
-        """See `records_of`."""
-        return payloads_of(records_of(without_edges(batch.items), batch.now_ns))
+        """See `records_of` and `outcome_records_of`."""
+        as_records = outcome_records_of if self._config.encoding == "outcomes" else records_of
+        return payloads_of(as_records(without_edges(batch.items), batch.now_ns))
 
     async def send(self, payload: Payload, /) -> Receipt | None:
         """Returns when all in-sync replicas have all records. Raises RetryableError, PermanentError, PartialError."""

@@ -7,7 +7,9 @@ import msgspec
 
 from exporters.json_lines import encode_lines
 from pipeline.components import Payload
+from pipeline.errors import PermanentError
 from pipeline.events import Event
+from pipeline.outcomes_wire import encode_events
 from pipeline.signals import Alert, LogRecord
 
 Item: TypeAlias = Event | LogRecord | Alert
@@ -42,6 +44,15 @@ def records_of(items: Sequence[Item], now_ns: int) -> Iterator[Record]:
     for item, line in zip(items, encode_lines(items).split(b"\n"), strict=False):
         at_ns = item.now_ns if isinstance(item, Alert) else item.at_ns
         yield Record(_key(item), line, (), max(0, min(at_ns, latest)) // MILLISECOND)
+
+
+def outcome_records_of(items: Sequence[Item], now_ns: int) -> Iterator[Record]:
+    """Records of some hundred events each, without keys: their topic has one partition."""
+    events = [item for item in items if isinstance(item, Event)]
+    if len(events) < len(items):
+        raise PermanentError("`encoding: outcomes` carries events; logs and alerts need an exporter of their own")
+    for value, at_ns in encode_events(events):
+        yield Record(None, value, (), max(0, min(at_ns, now_ns or at_ns)) // MILLISECOND)
 
 
 def _key(item: Item) -> bytes | None:

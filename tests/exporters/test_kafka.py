@@ -14,13 +14,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
 from exporters.kafka import SPEC, CreateTopic, KafkaExporter, KafkaExporterConfig
-from exporters.kafka_records import PAYLOAD_BYTES, Record, decode_records, payloads_of, records_of
+from exporters.kafka_records import PAYLOAD_BYTES, Record, decode_records, outcome_records_of, payloads_of, records_of
 from pipeline.batch import Batch
 from pipeline.errors import PartialError, PermanentError, RetryableError
 from pipeline.events import Event, MaterializationPlanned
 from pipeline.http import Tls
 from pipeline.kafka_client import Sasl
 from pipeline.options import Duration, Secret
+from pipeline.outcomes import RunEnded
+from pipeline.outcomes_wire import decode_events
 from pipeline.signals import Alert, LogRecord
 from pipeline.testing.context import FakeContext
 
@@ -85,6 +87,19 @@ def test_large_batches_become_several_payloads_and_nothing_is_lost() -> None:
     assert max(len(payload.body) for payload in payloads) < PAYLOAD_BYTES + 900_000
     assert sum(payload.items for payload in payloads) == 40
     assert [record.value for payload in payloads for record in decode_records(payload.body)] == [e.raw for e in items]
+
+
+def test_outcomes_go_out_many_to_a_record_without_keys_and_never_in_the_future() -> None:
+    ended = RunEnded("r", "j", "success", 5, 1)
+    events = [event(b"x", outcomes=(ended,), now_ns=n * 1_000_000) for n in range(1, 31)]
+    [record] = outcome_records_of(events, 9_000_000)
+    assert (record.key, record.headers, record.at_ms) == (None, (), 9)
+    assert [came.outcomes for came in decode_events(record.value)] == [(ended,)] * 30
+
+
+def test_logs_in_an_exporter_of_outcomes_are_refused_with_what_to_do() -> None:
+    with pytest.raises(PermanentError, match="an exporter of their own"):
+        list(outcome_records_of([LogRecord(5, "INFO", "LOG", "hello", "e1")], 0))
 
 
 # --- real ------------------------------------------------------------------------------------------------------------
