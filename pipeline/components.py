@@ -54,11 +54,19 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """Input that could not be decoded, for the dead letters. `origin` says where it was: "dagster.events/3@1042"."""
+    """Input that could not be decoded, for the dead letters. `origin` says where it was: "dagster.events/3@1042".
+
+    The rest is what decoding it again needs: source and offset, the timestamp of its record (Unix ns, 0 where it has
+    none), its headers.
+    """
 
     body: bytes
     reason: str
     origin: str
+    source: str = ""
+    offset: int = -1
+    record_ns: int = 0
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Read(msgspec.Struct, Generic[T], frozen=True):
@@ -336,6 +344,9 @@ class ReceiverSpec(msgspec.Struct, Generic[C], frozen=True):
 
     With several signals each pipeline gets the items of its own. `now_ns` of alerts that is 0 becomes the domain time.
     `listens` gives the addresses on which it mounts, from its options: they are bound before receivers are built.
+    `brings` names processor types whose work its items have been through before. `shares`: several processes can read
+    it side by side, each a part; the input itself says which.
+    `redecode` gives the items of input that it rejected before, for `dagtel dlq replay`; it raises DecodeError.
     """
 
     name: str
@@ -343,6 +354,9 @@ class ReceiverSpec(msgspec.Struct, Generic[C], frozen=True):
     build: Callable[[C, Context], AbstractAsyncContextManager[Receiver[Any]]]
     gives: Signal | frozenset[Signal] = Signal.EVENTS
     listens: Callable[[C], tuple[str, ...]] = lambda options: ()
+    redecode: "Callable[[C, Rejected], Sequence[Any]] | None" = None
+    brings: Callable[[C], tuple[str, ...]] = lambda options: ()
+    shares: bool = False
 
 
 class ProcessorSpec(msgspec.Struct, Generic[C], frozen=True):

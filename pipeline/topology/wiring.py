@@ -54,6 +54,7 @@ class Wiring:
         for use in self.uses:
             self._mismatch(use)
             self._needs(use)
+            self._done_before(use)
         self._one_sided()
         for way in self.graph.cycles():
             self.faults.add(f"service.pipelines.{way[0]}", f"cycle: {' -> '.join((*way, way[0]))}")
@@ -153,9 +154,33 @@ class Wiring:
         ids = list(self.pipelines[use.pipeline].processors)
         if use.role == "processors":
             ids = ids[: ids.index(use.block.id)]
-        for above in self.graph.upstream(use.pipeline):
-            ids.extend(self.pipelines[above].processors)
-        return {id.partition("/")[0] for id in ids}
+        above = self.graph.upstream(use.pipeline)
+        for pipeline in above:
+            ids.extend(self.pipelines[pipeline].processors)
+        return {id.partition("/")[0] for id in ids} | self._brought((use.pipeline, *above))
+
+    def _brought(self, pipelines: Iterable[str]) -> set[str]:
+        """Processor types that all receivers of these pipelines bring the work of."""
+        read = [
+            (id, self.blocks["receivers"][id])
+            for name in pipelines
+            for id in self.pipelines[name].receivers
+            if id in self.blocks["receivers"]
+        ]
+        brought = [_brings(block) for _, block in read]
+        return set.intersection(*brought) if brought else set()
+
+    def _done_before(self, use: Use) -> None:
+        """A processor behind a receiver whose items have been through one of its type."""
+        type_name = use.block.id.partition("/")[0]
+        if use.role != "processors":
+            return
+        for pipeline in (use.pipeline, *sorted(self.graph.upstream(use.pipeline))):
+            for id in self.pipelines[pipeline].receivers:
+                block = self.blocks["receivers"].get(id)
+                if block is not None and type_name in _brings(block):
+                    message = f"what `{id}` reads has been through `{type_name}` before; take `{use.block.id}` out here"
+                    self.faults.add(use.path, message)
 
     # --- across pipelines ---
 
@@ -191,6 +216,10 @@ class Wiring:
         if isinstance(block.spec, ExporterSpec) and Signal.LOGS not in block.spec.takes:
             message = f"`{block.id}` takes {_either_signal(block.spec.takes)}, but dead letters are logs"
             self.faults.add(path, message)
+
+
+def _brings(block: Block) -> set[str]:
+    return set(block.spec.brings(block.node.options)) if isinstance(block.spec, ReceiverSpec) and block.node else set()
 
 
 def _signal(id: str) -> Signal | None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.components import ProcessorSpec
+from pipeline.components import ProcessorSpec, ReceiverSpec
 from pipeline.config.load import load
 from pipeline.errors import ConfigError
 from pipeline.signals import Signal
@@ -491,4 +491,34 @@ def test_files_that_cannot_be_read_are_all_named(registry: Registry, folder: Pat
         "none.yaml:1: cannot be read: No such file or directory",
         ".:1: cannot be read: Is a directory",
         "latin.yaml:2: is not UTF-8",
+    ]
+
+
+@pytest.fixture
+def with_outcomes(registry: Registry) -> Registry:
+    """A receiver whose events have been through `ledger` before."""
+    tap = registry.spec("receivers", "tap")
+    return registry.extended(ReceiverSpec("results", tap.config, tap.build, brings=lambda options: ("ledger",)))  # type: ignore[arg-type]
+
+
+RESULTS = "receivers:\n  results: {brokers: [a]}\nservice:\n  pipelines:\n    events: "
+
+
+def test_what_a_receiver_brings_needs_no_processor(with_outcomes: Registry, folder: Path) -> None:
+    Path("base.yaml").write_text(GOOD)
+    Path("w.yaml").write_text(RESULTS + "{receivers: [results], processors: []}")
+    resolve(load([Path("base.yaml"), Path("w.yaml")]), with_outcomes)
+
+
+def test_what_a_receiver_brings_is_not_done_twice(with_outcomes: Registry, folder: Path) -> None:
+    assert said(with_outcomes, RESULTS + "{receivers: [results]}") == [
+        "base.yaml:11: service.pipelines.events.processors[0]: what `results` reads has been through `ledger` before; "
+        "take `ledger` out here"
+    ]
+
+
+def test_beside_a_receiver_that_brings_nothing_the_processor_is_needed(with_outcomes: Registry, folder: Path) -> None:
+    assert said(with_outcomes, RESULTS + "{receivers: [results, tap], processors: []}") == [
+        "base.yaml:11: service.pipelines.events.exporters[0]: `spans` needs the processor `ledger` before it, which "
+        "stands neither here nor upstream"
     ]
