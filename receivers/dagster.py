@@ -22,7 +22,7 @@ from receivers.dagster_headers import RunHeaders
 from receivers.dagster_page import Limits, Page, Tail
 from receivers.dagster_postgres import OnRecreated, open_postgres_tail
 from receivers.dagster_sqlite import open_sqlite_tail
-from receivers.dagster_wire import decode
+from receivers.dagster_wire import decode, redecode
 
 
 class DagsterReceiverConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,7 +107,9 @@ class DagsterReceiver:
             try:
                 event = decode(row.raw, source=self._source, offset=row.id)
             except DecodeError as error:
-                rejected.append(Rejected(row.raw, str(error), f"{self._source}/{row.run_id}@{row.id}"))
+                place = f"{self._source}/{row.run_id}@{row.id}"
+                known = headers.of_row(row.id)
+                rejected.append(Rejected(row.raw, str(error), place, self._source, row.id, headers=known))
                 continue
             if event.at_ns > row.skip_until_ns:
                 event.record_ns = event.at_ns
@@ -153,4 +155,4 @@ async def build(config: DagsterReceiverConfig, context: Context) -> AsyncIterato
     yield DagsterReceiver(config, context, SystemClock())
 
 
-SPEC = ReceiverSpec("dagster", DagsterReceiverConfig, build)
+SPEC = ReceiverSpec("dagster", DagsterReceiverConfig, build, redecode=redecode)

@@ -41,6 +41,10 @@ class RunHeaders:
             )
         self._forget(seen, {event.run_id for event in events if event.type in _ENDS})
 
+    def of_row(self, id: int) -> tuple[tuple[str, bytes], ...]:
+        """The headers that say which row it is, for one that is no event."""
+        return ((STORAGE_ID_HEADER, b"%d" % id), self._instance)
+
     async def _look_up(self, runs: Iterable[str]) -> None:
         wanted = list(runs)
         if wanted:

@@ -220,8 +220,18 @@ def decode_batch(
         try:
             events.append(decode(raw, source=source, offset=offset, record_ns=record_ns, headers=headers, texts=texts))
         except DecodeError as error:
-            rejected.append(Rejected(raw or b"", str(error), f"{source}@{offset}"))
+            place = f"{source}@{offset}"
+            rejected.append(Rejected(raw or b"", str(error), place, source, offset, record_ns, headers))
     return events, rejected
+
+
+def redecode(options: object, rejected: Rejected) -> tuple[Event]:
+    """What was rejected once, tried again; see `pipeline.components.ReceiverSpec`. Raises DecodeError."""
+    again = rejected
+    event = decode(
+        again.body, source=again.source, offset=again.offset, record_ns=again.record_ns, headers=again.headers
+    )
+    return (event,)
 
 
 def _unknown(event: _DagsterEvent) -> tuple[str, Reader | None]:

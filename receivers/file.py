@@ -9,7 +9,7 @@ import anyio
 from pipeline.components import Context, Intake, Receiver, ReceiverSpec
 from pipeline.errors import PermanentError
 from pipeline.events import Event
-from receivers.dagster_wire import decode
+from receivers.dagster_wire import decode, redecode
 from receivers.file_options import FileReceiverConfig
 from receivers.file_reading import Decode, FileReading, source_name
 
@@ -42,4 +42,4 @@ async def build(config: FileReceiverConfig, context: Context) -> AsyncIterator[R
     yield FileReceiver(config, context.log, decode)
 
 
-SPEC = ReceiverSpec("file", FileReceiverConfig, build)
+SPEC = ReceiverSpec("file", FileReceiverConfig, build, redecode=redecode)

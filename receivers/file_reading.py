@@ -228,7 +228,7 @@ class FileReading:
                     )
                 items.append(decode(raw, source=name, offset=line.number))
             except DecodeError as error:
-                rejected.append(Rejected(raw, str(error), f"{name}@{line.number}"))
+                rejected.append(Rejected(raw, str(error), f"{name}@{line.number}", name, line.number))
         return items, rejected
 
     def _unread(self, lines: Sequence[Line]) -> list[Line]:

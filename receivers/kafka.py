@@ -34,7 +34,7 @@ from pipeline.components import Context, Intake, Receiver, ReceiverSpec
 from pipeline.errors import PermanentError, RetryableError
 from pipeline.events import Event
 from pipeline.kafka_client import Security, listed, security
-from receivers.dagster_wire import decode
+from receivers.dagster_wire import decode, redecode
 from receivers.kafka_members import REVOKE_SHARE, Membership, Tp
 from receivers.kafka_options import KafkaReceiverConfig
 from receivers.kafka_partition import Decode
@@ -274,4 +274,4 @@ async def build(config: KafkaReceiverConfig, context: Context) -> AsyncIterator[
     yield KafkaReceiver(config, context, decode)
 
 
-SPEC = ReceiverSpec("kafka", KafkaReceiverConfig, build)
+SPEC = ReceiverSpec("kafka", KafkaReceiverConfig, build, redecode=redecode)

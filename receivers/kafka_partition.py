@@ -140,14 +140,15 @@ class Partition:
             value, headers, offset, at_ms = record.value, record.headers, record.offset, record.timestamp
             if headers and not all(map(_value_of, headers)):
                 headers = tuple((name, text or b"") for name, text in headers)  # null on the wire
+            at_ns = at_ms * MILLISECOND if at_ms > 0 else 0
             try:
                 if value is None:
                     raise DecodeError(TOMBSTONE)
-                at_ns = at_ms * MILLISECOND if at_ms > 0 else 0
                 items.append(decode(value, source=source, offset=offset, record_ns=at_ns, headers=headers, texts=texts))
                 size += len(value)
             except DecodeError as error:
-                rejected.append(Rejected(value or b"", str(error), f"{source}@{offset}"))
+                place = f"{source}@{offset}"
+                rejected.append(Rejected(value or b"", str(error), place, source, offset, at_ns, headers))
                 size += len(value or b"")
         return items, rejected, size
 

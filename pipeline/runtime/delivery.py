@@ -39,7 +39,7 @@ class Delivery:
         outbox: Outbox,
         load: Callable[[int], Awaitable[Payload | None]],
         ack: Callable[[Ack, bool], Awaitable[None]],
-        refuse: Callable[[str, str, Payload], None],
+        refuse: Callable[[Payload, str, bool], None],
         jitter: Callable[[float], float],
         statuses: Statuses,
         meter: ExporterMeter,
@@ -96,7 +96,7 @@ class Delivery:
         except PartialError as error:
             count = min(error.count, payload.items)
             self._meter.sent(payload.items - count, len(payload.body))
-            self._give_up(payload, f"partly refused: {error}", count)
+            self._give_up(payload, f"partly refused: {error}", count, partly=True)
         except PermanentError as error:
             self._give_up(payload, f"refused: {error}", payload.items)
         except RetryableError as error:
@@ -200,7 +200,7 @@ class Delivery:
             }
             log.warning("Export failed, retrying.", extra=facts)
 
-    def _give_up(self, payload: Payload, reason: str, items: int) -> None:
+    def _give_up(self, payload: Payload, reason: str, items: int, partly: bool = False) -> None:
         self._meter.refused(items)
         self._refused_in_a_row += 1
         if self._refused_in_a_row >= MANY_REFUSED:
@@ -208,7 +208,7 @@ class Delivery:
         if self._refusals.due(anyio.current_time()):
             facts = {"exporter": self._outbox.id, "reason": reason, "more": self._refusals.since() or ""}
             log.error("A payload goes to the dead letters.", extra=facts)
-        self._refuse(self._component, reason, payload)
+        self._refuse(payload, reason, partly)
 
 
 class _Refused(Exception):

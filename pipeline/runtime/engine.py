@@ -20,7 +20,9 @@ from pipeline.runtime.dead_letters import DeadLetters, as_log
 from pipeline.runtime.domain_time import DomainTime, Mode
 from pipeline.runtime.lanes import Lane, Workshop, build_lane
 from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.stage import Stage
 from pipeline.store.state import Ack, Commit, DeadLetter, StateRow, StateStore
+from pipeline.topology.plan import Plan
 
 T = TypeVar("T")
 
@@ -39,6 +41,7 @@ class Engine:
         self._lanes: dict[str, Lane] = {}
         self._moved: set[str] = set()
         self._acks: list[Ack] = []
+        self._replayed: list[int] = []
 
     async def open(self) -> None:
         """Build the whole's lane."""
@@ -81,9 +84,7 @@ class Engine:
             return
         wall = self._clock.wall_ns()
         for bad in read.rejected:
-            self._dead.add(
-                at_ns=wall, component=f"receivers.{receiver}", reason=bad.reason, origin=bad.origin, body=bad.body
-            )
+            self._dead.add_input(bad, receiver, read.source, wall)
         if read.items:
             self.time.stamp(read.source, read.items, wall)
             limit = self.time.limit(read.source)
@@ -132,6 +133,41 @@ class Engine:
             raise
         self.changed = True
 
+    # --- dead letters that come again, see `pipeline.runtime.replay` ---
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that it runs."""
+        return self._shop.plan
+
+    @property
+    def outboxes(self) -> dict[str, Outbox]:
+        """The outbox of each exporter."""
+        return self._shop.outboxes
+
+    def has(self, shard: str) -> bool:
+        """Whether the shard is here."""
+        return shard in self._lanes
+
+    def now(self, shard: str) -> int:
+        """The domain time of a shard; that of the whole for one that is not here."""
+        wall = self._clock.wall_ns()
+        return self.time.of(shard, wall) if shard != WHOLE and self.has(shard) else self.time.whole(wall)
+
+    def stage(self, shard: str, pipeline: str, owner: str) -> Stage | None:
+        """A component at work; None when the shard, the pipeline or the component is not here."""
+        lane = self._lanes.get(shard)
+        return lane.made.get((pipeline, owner.partition(".")[2])) if lane else None
+
+    async def enter(self, receiver: str, source: str, items: Sequence[Any]) -> None:
+        """Items of no read, into the pipelines that the receiver feeds; the source is here."""
+        await self._enter(receiver, self._lanes[source], items, self.now(source))
+
+    def replayed(self, letter: int) -> None:
+        """A dead letter's effects are in the next checkpoint, and there it goes."""
+        self._replayed.append(letter)
+        self.changed = True
+
     def acknowledge(self, ack: Ack) -> None:
         """A payload was delivered; the next checkpoint says so."""
         self._acks.append(ack)
@@ -163,8 +199,9 @@ class Engine:
             outbox=sorted((row for outbox in outboxes for row in outbox.take_built()), key=lambda row: row.id),
             acks=self._acks,
             dead=dead,
+            replayed=self._replayed,
         )
-        self._moved, self._acks, self.changed = set(), [], False
+        self._moved, self._acks, self._replayed, self.changed = set(), [], [], False
         return commit
 
     def sides(self, shards: Iterable[str] | None = None) -> list[Side]:

@@ -141,6 +141,7 @@ class _Builder:
         lane.tables += tables.opened
         lane.sides += context.sides
         stage = Stage(owner, lane.shard, component, tables.opened, behind, shop.dead, _counter(shop.telemetry, owner))
+        stage.pipeline = pipeline
         lane.made[pipeline, node.id] = stage
         shop.statuses.set(owner, Status.OK)
         return stage

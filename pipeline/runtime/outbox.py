@@ -52,6 +52,7 @@ class Outbox:
         self._ids, self._dead, self._urge = ids, dead, urge
         self._gathered: dict[type, list[Any]] = {}
         self._built: list[OutboxRow] = []
+        self._sealed: set[int] = set()
         self._ready: deque[Entry] = deque()
         self._in_memory = 0
         self._open: dict[int, int] = {}
@@ -89,20 +90,31 @@ class Outbox:
             payloads = self.exporter.build(Batch(items, WHOLE, now_ns))
         except Exception as error:  # noqa: BLE001  # whatever an exporter raises must not stop the others
             if len(items) == 1:
-                self._dead.add_item(items[0], error, self.id, now_ns)
+                self._dead.add_item(items[0], error, f"exporters.{self.id}", now_ns, WHOLE)
             else:
                 for item in items:
                     self._build((item,), now_ns)
             return
         for payload in payloads:
-            row = OutboxRow(self._ids.next(), self.id, payload)
-            self._built.append(row)
-            self._account(row.id, len(payload.body))
+            self._put(payload)
+
+    def resend(self, payload: Payload) -> None:
+        """Take a payload that was refused as it is: it was sealed when it was first committed."""
+        self._sealed.add(self._put(payload))
+
+    def _put(self, payload: Payload) -> int:
+        row = OutboxRow(self._ids.next(), self.id, payload)
+        self._built.append(row)
+        self._account(row.id, len(payload.body))
+        return row.id
 
     # --- the committer's side ---
 
     def seal(self, row: OutboxRow) -> OutboxRow:
         """Compress a payload where the exporter does so. Called off the loop's thread."""
+        if row.id in self._sealed:
+            self._sealed.discard(row.id)
+            return row
         if isinstance(self.exporter, Seals):
             return OutboxRow(row.id, row.exporter, self.exporter.seal(row.payload))
         return row

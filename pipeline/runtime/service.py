@@ -35,6 +35,7 @@ from pipeline.runtime.ids import Ids
 from pipeline.runtime.intake import Door, ReceiverIntake
 from pipeline.runtime.lanes import Workshop
 from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.replay import Replay
 from pipeline.runtime.side_inputs import SideInputs
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import Telemetry, own_log
@@ -175,6 +176,7 @@ class Service:
         )
         self._sides = SideInputs(tasks, self._driver, self._statuses)
         self._door = Door(once, self._has_room, self._statuses, telemetry)
+        self._replay = Replay(store, self._driver, self._dead, clock.wall_ns, self._has_room)
         self._clock = clock
         self._hosts: list[Host[Any]] = []
         self._failed = False
@@ -197,6 +199,7 @@ class Service:
         self._tasks.start_soon(self._drive)
         await self._sides.start(self._engine.sides())
         await self._driver.ask(self._driver.checkpoint_now)
+        self._tasks.start_soon(self._replay.run)
 
     async def _drive(self) -> None:
         try:
@@ -234,9 +237,8 @@ class Service:
         async def load(id: int) -> Payload | None:
             return await anyio.to_thread.run_sync(self._store.payload, id)
 
-        def refuse(component: str, reason: str, payload: Payload) -> None:
-            at = self._clock.wall_ns()
-            self._dead.add(at_ns=at, component=component, reason=reason, origin=outbox.id, body=payload.body)
+        def refuse(payload: Payload, reason: str, partly: bool) -> None:
+            self._dead.add_payload(payload, reason, outbox.id, self._clock.wall_ns(), partly, WHOLE)
             self._engine.changed = True
 
         return Delivery(
@@ -367,6 +369,7 @@ class Service:
         """What was read is processed and committed, what is committed is sent, as far as time allows."""
         with anyio.move_on_after(self._plan.service.shutdown_timeout):
             if self._once and not self._failed and not self._stop.is_set():
+                await self._replay.look()
                 await self._driver.ask(self._engine.finish)
             self._driver.close()
             await self._driven.wait()

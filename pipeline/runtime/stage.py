@@ -43,6 +43,8 @@ class Stage:
         count: Callable[[int, int], None] = lambda taken, given: None,
     ) -> None:
         self.id, self.shard, self.component = id, shard, component
+        self.pipeline = ""
+        """The pipeline that it stands in; "" of a connector, which stands in several."""
         self.limit_ns: int | None = None
         """Domain time beyond which no timer may fire within a batch (other sources are behind)."""
         self._tables, self._next, self._dead, self._count = tables, next, dead, count
@@ -94,7 +96,7 @@ class Stage:
             result = await self._undoable(partial(self.component.process, batch))
         except Exception as error:  # noqa: BLE001  # whatever a plugin raises must not stop the others
             if len(items) == 1:
-                self._dead.add_item(items[0], error, self.id, now_ns)
+                self._dead.add_item(items[0], error, self.id, now_ns, self.shard, self.pipeline)
                 return ()
             log.warning("A batch raised, going item by item.", extra={"component": self.id, "error": repr(error)})
             kept: list[Any] = []

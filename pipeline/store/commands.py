@@ -118,11 +118,17 @@ def drop(engine: Engine, choice: Choice) -> tuple[int, int]:
 # --- the daemon's side ---
 
 
-def to_replay(engine: Engine, most: int, after: int = 0) -> list[DeadLetter]:
-    """The oldest `most` dead letters with an id above `after` whose replay is asked for."""
+def to_replay(engine: Engine, after: int = 0, most: int = 500, most_bytes: int = 8 * 2**20) -> list[DeadLetter]:
+    """The oldest dead letters with an id above `after` whose replay is asked for: as many as fit, at least one."""
     with engine.connect() as tx:
-        found = tx.execute(select(*_LETTER).where(_ASKED, _D.id > after).order_by(_D.id).limit(most))
-        return [DeadLetter(*row) for row in found]
+        found = tx.execute(select(_D.id, _D.size).where(_ASKED, _D.id > after).order_by(_D.id).limit(most))
+        ids: list[int] = []
+        for id, size in found:
+            most_bytes -= size
+            if ids and most_bytes < 0:
+                break
+            ids.append(id)
+        return [DeadLetter(*row) for row in tx.execute(select(*_LETTER).where(_D.id.in_(ids)).order_by(_D.id))]
 
 
 def withdraw(engine: Engine, ids: Sequence[int]) -> None:

@@ -5,7 +5,7 @@ epoch, counted up by whoever takes the shard on; a commit that carries an older 
 All methods block and are called off the loop's thread.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from pipeline.components import Payload, Position, Receipt
 from pipeline.errors import StateError
+from pipeline.store import commands
 from pipeline.store.migrations import migrate
 from pipeline.store.postgres import PostgresSchema
 from pipeline.store.records import (
@@ -215,6 +216,16 @@ class StateStore:
                 select(*columns).where(DEAD_LETTERS.c.id > after).order_by(DEAD_LETTERS.c.id).limit(limit)
             )
             return [DeadLetter(*row) for row in found]
+
+    def to_replay(self, after: int) -> list[DeadLetter]:
+        """Some dead letters with an id above `after` whose replay is asked for, oldest first."""
+        with self._database.translating():
+            return commands.to_replay(self.engine, after)
+
+    def withdraw_replays(self, ids: Sequence[int]) -> None:
+        """These dead letters stay; nobody waits for their replay any more."""
+        with self._database.translating():
+            commands.withdraw(self.engine, ids)
 
     def trim_dead_letters(self, cap: int) -> int:
         """Drop the oldest dead letters until all bodies together hold at most `cap` bytes; says how many went."""

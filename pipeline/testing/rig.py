@@ -106,6 +106,8 @@ class _Dead(DeadLetters):
         super().__init__(Ids(0))
         self._items = dead
 
-    def add_item(self, item: object, error: BaseException, component: str, at_ns: int) -> None:
+    def add_item(
+        self, item: object, error: BaseException, component: str, at_ns: int, shard: str = "", pipeline: str = ""
+    ) -> None:
         self._items.append(item)
-        super().add_item(item, error, component, at_ns)
+        super().add_item(item, error, component, at_ns, shard, pipeline)

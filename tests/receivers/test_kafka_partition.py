@@ -55,7 +55,7 @@ def test_what_is_no_event_is_rejected_and_counted_into_the_position() -> None:
     read = partition(begin_at(0)).take([Rec(0, b"bad"), Rec(1, None), Rec(2)], 3, 3)
     assert read is not None
     assert [event.offset for event in read.items] == [2]
-    assert read.rejected[0] == Rejected(b"bad", "no event", "t/0@0")
+    assert read.rejected[0] == Rejected(b"bad", "no event", "t/0@0", "t/0", 0, 5_000_000)
     assert (read.rejected[1].body, read.rejected[1].origin) == (b"", "t/0@1")
     assert read.position.next == 3
 

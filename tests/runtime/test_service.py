@@ -164,7 +164,7 @@ async def test_an_exporter_that_cannot_build_an_item_loses_only_that_item(state:
     out = Picky()
     assert await run(a_plan(MemoryReceiver(events(*"abc"), size=3), [], {"out": out}, state)) == 0
     assert out.messages == ["a", "c"]
-    assert letters(state) == [("out", "ValueError: no b", "memory@1")]
+    assert letters(state) == [("exporters.out", "ValueError: no b", "memory@1")]
 
 
 async def test_a_filtered_batch_moves_the_position_all_the_same(state: Path) -> None:
