@@ -9,6 +9,8 @@ from typing import Final
 from pipeline.signals import Alert, Urgency
 
 ALL: Final = "*"
+NOBODY: Final = "-"
+"""Names no notifier: what was decided is on record, and everybody who is meant hears of it in another way."""
 
 
 def meant_for(alert: Alert, id: str) -> bool:

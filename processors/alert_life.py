@@ -6,6 +6,7 @@
     whenever the last failing partition succeeds ──► resolved, and the next failure is another occurrence
     the `flapping_count`th occurrence within `flapping_window` ──► told once as flapping; from then on it fails and
         recovers within one life, until neither has happened for the window: then how it ended is told
+    while it is held (silenced, inhibited, muted, waiting for its group) it is counted; released it is told, if it fails
 
 Times of windows and timers are domain times (`now_ns` of findings); the first and latest failure that people are told
 are the events' own. A failure at time t counts before a timer due at t, so a window is (t − window, t]. Windows follow
@@ -13,16 +14,20 @@ one another while they hold failures: with a failure every five minutes digests 
 falls on the end of one, whose place it takes. A window without a failure closes, the next failure opens another.
 
 No list of times is kept: each count is over a span that starts where the last one ended, or at the first failure.
+Every function answers with another life and what is to be said; whether it can be said now, and to whom, is not decided
+here: who cannot say it keeps the life as it was, `held`.
 """
 
 from typing import Final
 
 import msgspec
 
-from pipeline.signals import Alert, AlertState, Severity
+from pipeline.signals import Alert, AlertState, Decision, Member, Severity
 
 SHOWN: Final = 20
-"""Partitions that a notification names."""
+"""Partitions, and problems of a group, that a notification names."""
+DECISIONS: Final = 20
+"""The first and the latest decisions that are kept of a life."""
 
 _RAISED: Final[dict[Severity, Severity]] = {
     "INFO": "WARNING",
@@ -30,11 +35,11 @@ _RAISED: Final[dict[Severity, Severity]] = {
     "ERROR": "CRITICAL",
     "CRITICAL": "CRITICAL",
 }
-_RANK: Final[dict[Severity, int]] = {"INFO": 0, "WARNING": 1, "ERROR": 2, "CRITICAL": 3}
+RANK: Final[dict[Severity, int]] = {"INFO": 0, "WARNING": 1, "ERROR": 2, "CRITICAL": 3}
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """When to say what, in ns; 0 switches an escalation, the repeats or the watch for flapping off."""
+    """When to say what, in ns; 0 switches an escalation, the repeats, their end or the watch for flapping off."""
 
     window_ns: int
     escalate_after_ns: int
@@ -43,10 +48,14 @@ class Policy(msgspec.Struct, frozen=True):
     escalate_to: tuple[str, ...] = ()
     flapping_count: int = 0
     flapping_ns: int = 0
+    chronic_ns: int = 0
 
 
 class Life(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One occurrence of a problem. `finding` is its latest failure, of the highest severity that it ever had."""
+    """One occurrence of a problem. `finding` is its latest failure, of the highest severity that it ever had.
+
+    Of a group it is the one that failed first; `folded` are the fingerprints of the others.
+    """
 
     finding: Alert
     occurrence: int
@@ -65,35 +74,57 @@ class Life(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     partitions: tuple[str, ...] = ()  # the latest SHOWN of them
     starts: tuple[int, ...] = ()  # domain times at which the latest occurrences began, this one the last
     flaps_ns: int = 0  # while it flaps: when it last failed after being well, or the other way round
+    changed_ns: int = 0  # when what fails changed last
+    held: str = ""  # why nothing is told of it now
+    held_until_ns: int = 0  # 0: until somebody releases it
+    held_by: str = ""  # the fingerprint of the problem that it is a part of
+    told: tuple[str, ...] = ()  # the channels that know of it
+    owed: tuple[str, ...] = ()  # channels that were muted when it was told
+    owed_ns: int = 0  # when they are to be told
+    acknowledged_by: str = ""
+    late: bool = False
+    chronic: bool = False
+    group: str = ""  # the key that its group shares
+    members: tuple[Member, ...] = ()  # problems that are told with it, at most SHOWN
+    members_total: int = 0
+    folded: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
 
 # --- what happens ----------------------------------------------------------------------------------------------------
 
 
-def begin(finding: Alert, occurrence: int, policy: Policy, starts: tuple[int, ...] = ()) -> tuple[Life, Alert]:
-    """The first failure: told at once. `starts` are those of the occurrences before."""
+def begin(finding: Alert, occurrence: int, policy: Policy, starts: tuple[int, ...] = ()) -> Life:
+    """The first failure; nothing is told yet. `starts` are those of the occurrences before."""
     known = (*starts, finding.now_ns)[-policy.flapping_count :] if policy.flapping_count else ()
-    life = Life(
+    flaps = bool(known) and len(known) >= policy.flapping_count and known[-1] - known[0] <= policy.flapping_ns
+    return Life(
         finding=finding,
         occurrence=occurrence,
         began_ns=finding.now_ns,
         latest_ns=finding.now_ns,
         first_ns=finding.first_ns,
         last_ns=finding.last_ns,
-        window_ends_ns=finding.now_ns + policy.window_ns,
         partitions=(finding.partition,) if finding.partition else (),
         starts=known,
+        flaps_ns=finding.now_ns if flaps else 0,
+        changed_ns=finding.now_ns,
     )
-    if policy.flapping_count and len(known) >= policy.flapping_count and known[-1] - known[0] <= policy.flapping_ns:
-        life = msgspec.structs.replace(life, window_ends_ns=0, flaps_ns=finding.now_ns)
-        return life, _told(life, "digest", finding.now_ns, len(known), policy.flapping_ns, "flapping", policy)
-    return life, _told(life, "firing", finding.now_ns, 1, 0, "first", policy)
+
+
+def first_word(life: Life, now: int, reason: str, policy: Policy) -> tuple[Life, Alert]:
+    """Nobody knows of it yet: it is told."""
+    if life.flaps_ns:
+        told = msgspec.structs.replace(_free(life), since=0)
+        return told, _told(told, "digest", now, len(life.starts), policy.flapping_ns, "flapping", policy)
+    told = msgspec.structs.replace(_free(life), since=0, window_ends_ns=now + policy.window_ns)
+    return told, _told(told, "firing", now, life.total, 0, reason, policy)
 
 
 def again(life: Life, finding: Alert, fresh: bool, policy: Policy) -> Life:
     """Another failure: counted. `fresh`: of a partition that was not failing."""
     now = max(finding.now_ns, life.latest_ns)  # sources of the whole do not run in step
-    opens = not life.escalated_ns and not life.window_ends_ns and not life.flaps_ns
+    opens = not (life.escalated_ns or life.window_ends_ns or life.flaps_ns or life.held)
     return msgspec.structs.replace(
         life,
         finding=_latest(life.finding, finding),
@@ -108,40 +139,54 @@ def again(life: Life, finding: Alert, fresh: bool, policy: Policy) -> Life:
         failing=life.failing + fresh,
         partitions=_with(life.partitions, finding.partition),
         flaps_ns=life.flaps_ns if life.failing else now,
+        changed_ns=now if fresh else life.changed_ns,
+        chronic=life.chronic and not fresh,
     )
 
 
 def healed(life: Life, recovery: Alert, policy: Policy) -> tuple[Life | None, Alert | None]:
-    """A failing partition succeeded. Without a life left it is resolved, and that is told."""
+    """A failing partition succeeded. Without a life left it is resolved; that is told where anybody was told of it."""
     now = max(recovery.now_ns, life.latest_ns)
-    if life.failing > 1:
-        left = tuple(name for name in life.partitions if name != recovery.partition)
-        return msgspec.structs.replace(life, failing=life.failing - 1, partitions=left), None
-    over = msgspec.structs.replace(life, failing=0, partitions=())
+    left = tuple(name for name in life.partitions if name != recovery.partition)
+    after = msgspec.structs.replace(life, failing=life.failing - 1, partitions=left, changed_ns=now, chronic=False)
+    if after.failing:
+        return after, None
     if life.flaps_ns:
-        return msgspec.structs.replace(over, flaps_ns=now), None
-    return None, _told(over, "resolved", now, life.total, 0, "recovered", policy)
+        return msgspec.structs.replace(after, flaps_ns=now), None
+    return None, ended(after, now, "recovered", policy)
+
+
+def ended(life: Life, now: int, reason: str, policy: Policy) -> Alert | None:
+    """The last word; None where nobody was told of it."""
+    over = msgspec.structs.replace(life, failing=0, partitions=())
+    return _told(over, "resolved", now, life.total, 0, reason, policy) if life.told else None
 
 
 def due(life: Life, policy: Policy) -> int | None:
-    """When something is to be said next, unless it is resolved before."""
-    times = [time for time in (_stable(life, policy), _repeat(life, policy), _escalation(life, policy)) if time]
-    if life.window_ends_ns and not life.escalated_ns:
+    """When something is to be said or decided next, unless it is resolved before."""
+    if life.held:
+        return life.held_until_ns or None
+    times = [_stable(life, policy), _repeat(life, policy), _escalation(life, policy), life.owed_ns]
+    if not life.escalated_ns:
         times.append(life.window_ends_ns)
-    return min(times, default=None)
+    return min((time for time in times if time), default=None)
 
 
-def on_due(life: Life, policy: Policy) -> tuple[Life | None, Alert | None]:
-    """The timer that `due` named has come. The life afterwards is due later than it was, or not at all; None: over."""
-    now = due(life, policy)
-    assert now is not None
-    if now == _stable(life, policy):
+def on_due(life: Life, now: int, policy: Policy) -> tuple[Life | None, Alert | None]:
+    """The timer that `due` named has come, at `now` or before. The life afterwards is due later, if at all; None: over.
+
+    What was held can be due in the past; what is said of it then is of `now`.
+    """
+    at = due(life, policy)
+    if life.held:
+        return released(life, now, policy)
+    if at == _stable(life, policy):
         return _settled(life, now, policy)
+    if at == life.owed_ns:
+        return _owed(life, now, policy)
     if life.escalated_ns:
-        told = msgspec.structs.replace(life, told_ns=now, since=0)
-        span = policy.repeat_every_ns
-        return told, _told(told, "repeated", now, life.since, span, "not_resolved", policy)
-    if now == _escalation(life, policy):
+        return _repeated(life, now, policy)
+    if at == _escalation(life, policy):
         return _escalated(life, now, policy)
     if not life.since:
         return msgspec.structs.replace(life, window_ends_ns=0), None
@@ -150,12 +195,93 @@ def on_due(life: Life, policy: Policy) -> tuple[Life | None, Alert | None]:
     return told, _told(told, "digest", now, life.since, policy.window_ns, "window_over", policy)
 
 
+def hold(life: Life, reason: str, until_ns: int, now: int, detail: str = "") -> Life:
+    """Nothing is told until `until_ns` (0: until it is released), it is counted."""
+    return noted(msgspec.structs.replace(life, held=reason, held_until_ns=until_ns), now, reason, detail)
+
+
+def released(life: Life, now: int, policy: Policy) -> tuple[Life, Alert | None]:
+    """What held it is over: what has not been told is told now, if there is anything."""
+    over = {"group_wait": "first", "": "first"}.get(life.held, f"{life.held}_over")
+    free = _free(life)
+    if not life.failing:
+        return free, None  # it flaps, and is well
+    if not life.told and life.flaps_ns:
+        return first_word(free, now, over, policy)
+    if (at := _escalation(free, policy)) and at <= now:
+        return _escalated(free, now, policy)
+    if not life.told:
+        return first_word(free, now, over, policy)
+    if life.flaps_ns or not life.since:
+        return free, None
+    if life.escalated_ns:
+        told = msgspec.structs.replace(free, told_ns=now, since=0)
+        return told, _told(told, "repeated", now, life.since, 0, over, policy)
+    told = msgspec.structs.replace(free, window_ends_ns=now + policy.window_ns, since=0)
+    return told, _told(told, "digest", now, life.since, 0, over, policy)
+
+
+def acknowledge(life: Life, by: str, now: int) -> Life:
+    """Somebody is at it."""
+    return noted(msgspec.structs.replace(life, acknowledged_by=by or "somebody"), now, "acknowledged", by)
+
+
+def told_to(life: Life, channels: tuple[str, ...], owed: tuple[str, ...], owed_ns: int, alert: Alert) -> Life:
+    """It has been said to these channels; those to whom it is owed are muted until `owed_ns`."""
+    known = tuple(dict.fromkeys((*life.told, *channels)))
+    told = msgspec.structs.replace(life, told=known, owed=owed, owed_ns=owed_ns)
+    return noted(told, alert.now_ns, alert.reason, f"{alert.state} to {', '.join(channels)}") if channels else told
+
+
+def noted(life: Life, at_ns: int, reason: str, detail: str = "") -> Life:
+    """With a decision more; of many the first and the latest are kept, equal ones in a row are one."""
+    last = life.decisions[-1] if life.decisions else None
+    if last is not None and (last.reason, last.detail) == (reason, detail):
+        return msgspec.structs.replace(
+            life, decisions=(*life.decisions[:-1], msgspec.structs.replace(last, times=last.times + 1))
+        )
+    made = Decision(at_ns, reason, 1, detail[:200])
+    kept = life.decisions if len(life.decisions) < DECISIONS else (life.decisions[0], *life.decisions[2:])
+    return msgspec.structs.replace(life, decisions=(*kept, made))
+
+
+def with_member(life: Life, finding: Alert, state: AlertState, joins: bool) -> Life:
+    """Another problem is told with this one. `joins`: it belongs to its group; else it follows from it."""
+    error = finding.error
+    first_line = ((error.message if error else "") or finding.summary).strip().splitlines()[:1]
+    member = Member(
+        key=finding.fingerprint,
+        state=state,
+        kind=finding.kind,
+        severity=finding.severity,
+        title=finding.title,
+        asset=finding.asset,
+        check=finding.check,
+        job=finding.job,
+        step_key=finding.step_key,
+        partition=finding.partition,
+        message=first_line[0][:200] if first_line else "",
+    )
+    severity = max(life.finding.severity, finding.severity, key=RANK.__getitem__) if joins else life.finding.severity
+    return msgspec.structs.replace(
+        life,
+        finding=msgspec.structs.replace(life.finding, severity=severity),
+        members=(*life.members, member) if len(life.members) < SHOWN else life.members,
+        members_total=life.members_total + 1,
+        folded=(*life.folded, finding.fingerprint) if joins else life.folded,
+    )
+
+
 # --- how it is decided -----------------------------------------------------------------------------------------------
+
+
+def _free(life: Life) -> Life:
+    return msgspec.structs.replace(life, held="", held_until_ns=0, held_by="") if life.held else life
 
 
 def _escalation(life: Life, policy: Policy) -> int:
     """When it escalates, 0 if as it stands never. A failure that nothing followed does not persist."""
-    if life.escalated_ns or not life.failing:
+    if life.escalated_ns or not life.failing or life.acknowledged_by or life.chronic:
         return 0
     times = []
     if policy.escalate_after_ns and life.persists_ns:
@@ -167,7 +293,7 @@ def _escalation(life: Life, policy: Policy) -> int:
 
 def _repeat(life: Life, policy: Policy) -> int:
     """When an escalated problem is told again, 0 for never. One that flaps is not while it is well."""
-    if not life.escalated_ns or not policy.repeat_every_ns or not life.failing:
+    if not life.escalated_ns or not policy.repeat_every_ns or not life.failing or life.chronic or life.acknowledged_by:
         return 0
     return max(life.told_ns + policy.repeat_every_ns, life.flaps_ns)
 
@@ -177,33 +303,48 @@ def _stable(life: Life, policy: Policy) -> int:
     return life.flaps_ns + policy.flapping_ns if life.flaps_ns else 0
 
 
-def _settled(life: Life, now: int, policy: Policy) -> tuple[Life | None, Alert]:
+def _settled(life: Life, now: int, policy: Policy) -> tuple[Life | None, Alert | None]:
     """It has stayed as it is for the window: one word of how it ended."""
     if not life.failing:
-        return None, _told(life, "resolved", now, life.total, 0, "stable", policy)
-    still = msgspec.structs.replace(
-        life,
-        flaps_ns=0,
-        starts=(),
-        since=0,
-        told_ns=now,
-        window_ends_ns=0 if life.escalated_ns else now + policy.window_ns,
-    )
+        return None, ended(life, now, "stable", policy)
+    window = 0 if life.escalated_ns else now + policy.window_ns
+    still = msgspec.structs.replace(life, flaps_ns=0, starts=(), since=0, told_ns=now, window_ends_ns=window)
     state: AlertState = "repeated" if life.escalated_ns else "digest"
     return still, _told(still, state, now, life.since, 0, "still_failing", policy)
 
 
+def _owed(life: Life, now: int, policy: Policy) -> tuple[Life, Alert | None]:
+    """Channels that were muted: they hear of it for the first time, or what they have missed."""
+    free = msgspec.structs.replace(life, owed_ns=0)
+    if not life.failing:
+        return free, None
+    state: AlertState = "repeated" if life.escalated_ns else "firing"
+    return free, _told(free, state, now, life.total, 0, "mute_over", policy)
+
+
+def _repeated(life: Life, now: int, policy: Policy) -> tuple[Life, Alert]:
+    """Not resolved. What has not changed for long enough is told for the last time: it goes to the daily list."""
+    unchanged = now - max(life.escalated_ns, life.changed_ns)
+    chronic = bool(policy.chronic_ns) and unchanged >= policy.chronic_ns
+    told = msgspec.structs.replace(life, told_ns=now, since=0, chronic=chronic)
+    reason = "chronic" if chronic else "not_resolved"
+    return told, _told(told, "repeated", now, life.since, policy.repeat_every_ns, reason, policy)
+
+
 def _escalated(life: Life, now: int, policy: Policy) -> tuple[Life, Alert]:
-    """Counts (now − escalate_after, now]: between the first failure and that span's start there was none."""
+    """Counts (now − escalate_after, now] where nothing lies between the first failure and that span, else all."""
     told = msgspec.structs.replace(life, escalated_ns=now, told_ns=now, window_ends_ns=0, since=0)
     span = policy.escalate_after_ns
     by_time = span and now - span >= life.began_ns
-    count = life.total - life.at_start if by_time else life.total
-    return told, _told(told, "escalated", now, count, span, "persists" if by_time else "count_reached", policy)
+    within = by_time and life.persists_ns > now - span
+    count = life.total - life.at_start if within else life.total
+    over = span if within else now - life.began_ns
+    return told, _told(told, "escalated", now, count, over, "persists" if by_time else "count_reached", policy)
 
 
 def _told(life: Life, state: AlertState, now_ns: int, count: int, window_ns: int, reason: str, policy: Policy) -> Alert:
     escalated = bool(life.escalated_ns)
+    repeats = escalated and state != "resolved" and not life.chronic and not life.acknowledged_by
     return msgspec.structs.replace(
         life.finding,
         state=state,
@@ -218,13 +359,21 @@ def _told(life: Life, state: AlertState, now_ns: int, count: int, window_ns: int
         partitions=life.partitions,
         failing=life.failing,
         escalate_to=policy.escalate_to if escalated else (),
-        repeat_ns=policy.repeat_every_ns if escalated and state != "resolved" else 0,
+        repeat_ns=policy.repeat_every_ns if repeats else 0,
+        members=life.members,
+        members_total=life.members_total + 1 if life.members_total else 0,
+        grouped_by=life.group.partition(":")[0] if life.members_total else "",
+        acknowledged_by=life.acknowledged_by,
+        late=life.late,
+        decisions=life.decisions,
     )
 
 
 def _latest(before: Alert, finding: Alert) -> Alert:
-    """The finding, not milder than before, and with the last known impact."""
-    milder = _RANK[finding.severity] < _RANK[before.severity]
+    """The finding, not milder than before, and with the last known impact. A group goes on being its first."""
+    milder = RANK[finding.severity] < RANK[before.severity]
+    if finding.fingerprint != before.fingerprint:
+        return before if milder else msgspec.structs.replace(before, severity=finding.severity)
     if not milder and finding.impact is not None:
         return finding
     return msgspec.structs.replace(

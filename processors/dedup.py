@@ -1,227 +1,378 @@
 """One message a problem: findings in, notifications out.
 
-The decisions are `processors.alert_life`'s; here are the tables, the timers' order, and the bounds.
+What is to be said of a problem is `processors.alert_life`'s to decide, whom to tell `alert_routes`', and how many a
+channel can bear `alert_rate`'s. Here they meet: whatever a life wants to say goes through `_say`, which finds out
+whether it may be said now. If not, the life stays as it was, held, and is asked again when that is over.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from heapq import heapify, heappop, heappush
 
 import msgspec
 
+from pipeline.alert_commands import Acknowledge, Command, Expire, Resolve, Silence
 from pipeline.batch import Batch
 from pipeline.components import Context, Processor, ProcessorSpec, Table
-from pipeline.options import Duration
-from pipeline.signals import Alert, Edges, Signal
+from pipeline.cron import Cron, zone_of
+from pipeline.expressions import ExpressionError
+from pipeline.signals import Alert, Edges, Member, Signal
 from processors import alert_life
-from processors.alert_life import Life, Policy
+from processors.alert_book import Book
+from processors.alert_life import Life
+from processors.alert_rate import RateLimit
+from processors.alert_routes import Router
+from processors.alert_silences import Silences
+from processors.dedup_options import DedupConfig
 
-Item = Alert | Edges
+Item = Alert | Edges | Command
+Step = tuple[Life | None, Alert | None]
 
+LISTED = 100
+"""Problems that the daily list names."""
 
-class DedupConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Makes one notification of many findings of the same problem, and says when it is over.
-
-    The first failure is told at once (`firing`). Repeats are counted and told as one `digest` at the window's end. A
-    problem that persists is `escalated`, then `repeated` until it is `resolved`. All of it survives a restart. Problems
-    are the same when their fingerprints are: see docs/alerts.md.
-    """
-
-    window: Duration = Duration("1h")
-    """Repeats within it become one digest."""
-    escalate_after: Duration = Duration("6h")
-    """A problem that persists this long, with at least one repeat, is escalated. 0: never by time."""
-    escalate_after_count: int = 0
-    """A problem is escalated once it has failed this many times. 0: never by count."""
-    repeat_every: Duration = Duration("2h")
-    """After the escalation the problem is told again this often until it is resolved. 0: never."""
-    flapping_count: int = 3
-    """A problem that has come and gone and come again this many times within `flapping_window` flaps: that is told
-    once, then it is counted until it has been stable for the window. 0: each time is told; else at least 2."""
-    flapping_window: Duration = Duration("1h")
-    """See `flapping_count`."""
-    escalate_to: tuple[str, ...] = ()
-    """Who is named in an escalation (`@oncall-data`, `pagerduty`)."""
-    max_open: int = 100_000
-    """Open problems at the same time. Failures of further ones are told each time (reason `too_many_open`)."""
-    max_remembered: int = 100_000
-    """Resolved problems whose number of occurrences is remembered; the oldest are forgotten and count from 1 again."""
-
-    def __post_init__(self) -> None:
-        if self.escalate_after_count in (1, -1) or min(self.escalate_after_count, self.max_open) < 0:
-            raise ValueError("escalate_after_count is 0 (off) or at least 2, and max_open is not negative")
-        if self.flapping_count in (1, -1) or min(self.flapping_count, self.flapping_window) < 0:
-            raise ValueError("flapping_count is 0 (off) or at least 2, and flapping_window is not negative")
-
-
-class Past(msgspec.Struct, frozen=True, gc=False):
-    """A resolved problem: how often it has occurred, when it was resolved last and when it began (domain times)."""
-
-    occurrences: int
-    ended_ns: int
-    starts: tuple[int, ...] = ()
+_CAUSES = ("asset_failure", "check_failure")
+"""Kinds of alerts that others follow from."""
 
 
 class Dedup:
-    """Whole-scoped. `_timers` orders the lives by when they are due; an entry counts only while the life says the same
-    time. It is taken out during a call and put back at its end, so a call that raises leaves it to be built anew.
-    """
+    """Whole-scoped. `_lagging`: domain time is far behind the wall's; None until the runtime has said."""
 
     lead_ns = 0
 
     def __init__(self, config: DedupConfig, context: Context) -> None:
-        self._policy = Policy(
-            config.window.ns,
-            config.escalate_after.ns,
-            config.escalate_after_count,
-            config.repeat_every.ns,
+        self._config, self._context, self._policy = config, context, config.policy()
+        self._book = Book(context.state, self._policy, config.max_remembered)
+        self._silences = Silences(context.state, config.max_silences)
+        self._rate = RateLimit(context.state, config.rate_limit.messages, config.rate_limit.per.ns)
+        self._listed: Table[str, int] = context.state.table("listed", str, int, version=1)
+        self._daily = Cron(config.daily_list, zone_of(config.timezone))
+        self._router = Router(
+            config.routes,
+            config.owners,
+            config.severities,
+            config.mute_windows,
+            config.mute,
             config.escalate_to,
-            config.flapping_count,
-            config.flapping_window.ns,
+            config.escalate_channels,
+            self._condition_failed,
         )
-        # Version 1 had no flapping: what its rows lack has defaults that say so.
-        self._lives: Table[str, Life] = context.state.table("lives", str, Life, 2, {1: _as_it_is})
-        self._failing: Table[tuple[str, str], int] = context.state.table("failing", tuple[str, str], int, version=1)
-        self._past: Table[str, Past] = context.state.table("past", str, Past, 2, {1: _as_it_is})
-        self._config, self._log = config, context.log
-        self._timers: list[tuple[int, str]] | None = None
-        self._full_said = False
+        self._lagging: bool | None = None
+        self._said: set[str] = set()
 
     async def process(self, batch: Batch[Item], /) -> Batch[Item]:
-        """Notifications of the batch's findings; what is no finding passes, what is no alert ends here."""
-        timers = self._order()
-        self._timers = None
+        """Notifications of the batch's findings; other notifications pass; commands and edges end here."""
+        if not batch.items:
+            return batch
+        self._book.begin()
         told: list[Item] = []
         for item in batch.items:
             if isinstance(item, Alert):
-                alert = self._take(item, timers)
-                if alert is not None:
-                    told.append(alert)
-        self._timers = timers
+                told += self._take(item)
+            elif not isinstance(item, Edges):
+                told += self._obey(item)
+        self._book.done()
         return batch.carrying(told)
 
     def due(self) -> int | None:
-        """The next digest, escalation or repeat."""
-        timers = self._timers = self._order()
-        while timers and self._due(timers[0][1]) != timers[0][0]:
-            heappop(timers)
-        return timers[0][0] if timers else None
+        """The next thing that is to be said or decided; nothing while it is catching up."""
+        if self._lagging:
+            return None
+        times = (self._book.due(), self._rate.due(), self._next_list())
+        return min((time for time in times if time is not None), default=None)
 
     async def on_time(self, now_ns: int) -> Sequence[Alert]:
         """What is due at or before `now_ns`, in order of time."""
-        timers = self._order()
-        self._timers = None
+        due = self.due()
+        if due is None or due > now_ns:
+            return ()
+        self._book.begin()
         told: list[Alert] = []
-        while timers and timers[0][0] <= now_ns:
-            at, fingerprint = heappop(timers)
-            life = self._lives.get(fingerprint)
-            if life is None or alert_life.due(life, self._policy) != at:
-                continue
-            after, alert = alert_life.on_due(life, self._policy)
-            if after is not None:
-                self._keep(fingerprint, after, at, timers)
-            else:
-                self._end(life, at, ())
-            if alert is not None:
-                told.append(alert)
-        self._timers = timers
+        while (life := self._book.take_due(now_ns)) is not None:
+            at = alert_life.due(life, self._policy) or now_ns
+            owed = not life.held and at == life.owed_ns
+            told += self._say(life, alert_life.on_due(life, now_ns, self._policy), now_ns, owed)
+        told += self._rate.on_time(now_ns)
+        if (at_list := self._next_list()) is not None and at_list <= now_ns:
+            told += self._list(now_ns)
+        self._book.done()
         return told
+
+    async def finish(self, now_ns: int) -> Sequence[Alert]:
+        """The end of `--once`: what waits for its group or for room is told."""
+        self._book.begin()
+        told: list[Alert] = []
+        waiting = [life for _, life in self._book.lives.items() if life.held == "group_wait"]
+        for life in sorted(waiting, key=lambda life: (life.began_ns, life.finding.fingerprint)):
+            now = max(now_ns, life.latest_ns)
+            told += self._say(life, alert_life.released(life, now, self._policy), now)
+        told += self._rate.finish(now_ns)
+        self._book.done()
+        return told
+
+    def lags(self, behind_ns: int, now_ns: int) -> None:
+        """How far domain time is behind the wall's. What was held while catching up is told at its end."""
+        limit = self._config.catch_up_after.ns
+        lagging = bool(limit) and behind_ns > limit
+        if lagging == self._lagging:
+            return
+        self._lagging = lagging
+        if not lagging:
+            self._book.begin()
+            self._caught_up(now_ns)
+            self._book.done()
 
     # --- one item ---
 
-    def _take(self, item: Alert, timers: list[tuple[int, str]]) -> Alert | None:
+    def _take(self, item: Alert) -> Sequence[Alert]:
         if item.state == "failing":
-            return self._fail(item, timers)
+            return self._fail(self._router.graded(item))
         if item.state == "recovered":
-            return self._recover(item, timers)
-        return item
+            return self._recover(item)
+        return (item,)
 
-    def _fail(self, finding: Alert, timers: list[tuple[int, str]]) -> Alert | None:
-        fingerprint = finding.fingerprint
-        life = self._lives.get(fingerprint)
-        if life is None:
-            return self._begin(finding, timers)
-        key = _partition_key(finding)
-        fresh = key not in self._failing
-        if fresh:
-            self._failing.put(key, finding.now_ns)
-        before = alert_life.due(life, self._policy)
-        self._keep(fingerprint, alert_life.again(life, finding, fresh, self._policy), before, timers)
-        return None
+    def _fail(self, finding: Alert) -> Sequence[Alert]:
+        life = self._book.life(finding.fingerprint)
+        if life is not None:
+            fresh = self._book.fails(finding)
+            after = alert_life.again(life, finding, fresh, self._policy)
+            self._book.keep(alert_life.noted(after, finding.now_ns, "counted", life.held))
+            return ()
+        leader = self._leader(finding)
+        if leader is not None:
+            self._join(leader, finding)
+            return ()
+        return self._begin(finding)
 
-    def _begin(self, finding: Alert, timers: list[tuple[int, str]]) -> Alert:
-        past = self._past.get(finding.fingerprint)
-        before = past or Past(0, 0)
-        life, alert = alert_life.begin(finding, before.occurrences + 1, self._policy, before.starts)
-        if len(self._lives) >= self._config.max_open:
-            self._say_full()
-            return msgspec.structs.replace(alert, reason="too_many_open")
-        self._failing.put(_partition_key(finding), finding.now_ns)
-        self._keep(finding.fingerprint, life, None, timers)
-        return alert
+    def _begin(self, finding: Alert) -> Sequence[Alert]:
+        past, now = self._book.past(finding.fingerprint), finding.now_ns
+        life = alert_life.begin(finding, past.occurrences + 1, self._policy, past.starts)
+        if len(self._book.lives) >= self._config.max_open:
+            self._say_once("Too many open problems, further ones are told each time.", max_open=self._config.max_open)
+            _, alert = alert_life.first_word(life, now, "too_many_open", self._policy)
+            routed = self._router.routed(alert, now)
+            return self._rate.take(msgspec.structs.replace(alert, channels=routed.open or routed.later), ())
+        self._book.fails(finding)
+        group = self._group(finding)
+        if group:
+            life = msgspec.structs.replace(life, group=group)
+            self._book.lead(group, finding.fingerprint)
+        if self._lagging:
+            self._book.keep(alert_life.hold(life, "catching_up", 0, now))
+            return ()
+        if group and self._config.group_wait.ns:
+            self._book.keep(alert_life.hold(life, "group_wait", now + self._config.group_wait.ns, now))
+            return ()
+        return self._say(life, alert_life.released(life, now, self._policy), now)
 
-    def _recover(self, recovery: Alert, timers: list[tuple[int, str]]) -> Alert | None:
-        key = _partition_key(recovery)
-        life = self._lives.get(recovery.fingerprint)
-        if life is None or key not in self._failing:
-            return None
-        self._failing.delete(key)
+    def _recover(self, recovery: Alert) -> Sequence[Alert]:
+        life = self._book.life(recovery.fingerprint)
+        if life is None or not self._book.heals(recovery):
+            return ()
         after, alert = alert_life.healed(life, recovery, self._policy)
         if after is not None:
-            self._keep(recovery.fingerprint, after, alert_life.due(life, self._policy), timers)
-        else:
-            self._end(life, recovery.now_ns, life.starts)
-        return alert
+            self._book.keep(after)
+            return ()
+        return self._end(life, alert, recovery.now_ns, life.starts)
 
-    # --- tables and timers ---
+    # --- groups, and what follows from others ---
 
-    def _keep(self, fingerprint: str, life: Life, before: int | None, timers: list[tuple[int, str]]) -> None:
-        """Store a life, and its next timer where that has moved from `before`."""
-        self._lives.put(fingerprint, life)
-        at = alert_life.due(life, self._policy)
-        if at is not None and at != before:
-            heappush(timers, (at, fingerprint))
+    def _group(self, finding: Alert) -> str:
+        """The key of what it is told with; "" for a failure that has no company."""
+        for name in self._config.group_by:
+            value = finding.run_id if name == "run" else finding.tags.get("dagster/backfill", "")
+            if value and (name == "backfill" or self._config.group_wait.ns):
+                return f"{name}:{value}"
+        return ""
 
-    def _end(self, life: Life, now_ns: int, starts: tuple[int, ...]) -> None:
-        fingerprint = life.finding.fingerprint
-        self._lives.delete(fingerprint)
-        self._remember(fingerprint, Past(life.occurrence, now_ns, starts))
+    def _leader(self, finding: Alert) -> Life | None:
+        group = self._group(finding)
+        life = self._book.leader(group) if group else None
+        open = life is not None and (life.held in ("group_wait", "catching_up") or group.startswith("backfill:"))
+        return life if open and life is not None and len(life.folded) < self._config.max_group else None
 
-    def _due(self, fingerprint: str) -> int | None:
-        life = self._lives.get(fingerprint)
-        return alert_life.due(life, self._policy) if life else None
+    def _join(self, leader: Life, finding: Alert) -> None:
+        fresh = self._book.fails(finding)
+        self._book.join(finding.fingerprint, leader.finding.fingerprint)
+        after = alert_life.with_member(
+            alert_life.again(leader, finding, fresh, self._policy), finding, "failing", joins=True
+        )
+        self._book.keep(alert_life.noted(after, finding.now_ns, "grouped", finding.asset or finding.step_key))
 
-    def _order(self) -> list[tuple[int, str]]:
-        """The timers; built from the lives after a start, an undone call, or when most entries have lapsed."""
-        timers = self._timers
-        if timers is None or len(timers) > 2 * len(self._lives) + 1000:
-            timers = [(at, key) for key, life in self._lives.items() if (at := alert_life.due(life, self._policy))]
-            heapify(timers)
-        return timers
+    def _cause(self, finding: Alert) -> Life | None:
+        """The open problem that this one follows from, nearest first."""
+        if finding.kind not in self._config.inhibit or not finding.asset:
+            return None
+        for asset in (finding.asset, *finding.upstream):
+            for life in self._book.failing_at(asset):
+                if life.finding.kind in _CAUSES and life.finding.fingerprint != finding.fingerprint:
+                    return life
+        return None
 
-    def _remember(self, fingerprint: str, past: Past) -> None:
-        self._past.put(fingerprint, past)
-        excess = len(self._past) - self._config.max_remembered
-        if excess > 0:  # a tenth at once, so that the search is not made each time
-            oldest = sorted(self._past.items(), key=lambda item: (item[1].ended_ns, item[0]))
-            for key, _ in oldest[: excess + self._config.max_remembered // 10]:
-                self._past.delete(key)
+    # --- saying it ---
 
-    def _say_full(self) -> None:
-        if not self._full_said:
-            self._full_said = True
-            self._log.warning(
-                "Too many open problems, further ones are told each time.", extra={"max_open": self._config.max_open}
-            )
+    def _say(self, before: Life, step: Step, now_ns: int, owed: bool = False) -> Sequence[Alert]:
+        """What the step from `before` says, if it may be said now; else `before` is held."""
+        after, alert = step
+        if after is None:
+            return self._end(before, alert, now_ns, ())
+        if alert is None:
+            self._book.keep(after)
+            return ()
+        held = self._held(before, now_ns)
+        if held is not None:
+            self._book.keep(held)
+            return ()
+        routed = self._router.routed(alert, now_ns)
+        open, later = routed.open, routed.later
+        if owed:
+            open, later = _of(open, before.owed), _of(later, before.owed)
+        elif later and not open:
+            self._book.keep(alert_life.hold(before, "muted", routed.until_ns, now_ns, routed.mute))
+            return ()
+        missed = later if owed or alert.state == "escalated" else tuple(c for c in later if c not in before.told)
+        if not open:
+            after = alert_life.noted(after, now_ns, "muted" if later else "no_channel", ", ".join(later))
+        after = alert_life.told_to(after, open, missed, routed.until_ns if missed else 0, alert)
+        self._book.keep(after)
+        self._watch(after, now_ns)
+        if not open:
+            return ()
+        escalate_to = routed.escalate_to if after.escalated_ns else ()
+        said = msgspec.structs.replace(
+            alert, channels=open, urgency=routed.urgency, escalate_to=escalate_to, decisions=after.decisions
+        )
+        return self._rate.take(said, before.told)
+
+    def _held(self, life: Life, now_ns: int) -> Life | None:
+        """The life held, if something keeps it from being told."""
+        finding = life.finding
+        cause = self._cause(finding)
+        if cause is not None:
+            if life.held_by != cause.finding.fingerprint:
+                self._book.keep(alert_life.with_member(cause, finding, "failing", joins=False))
+            held = msgspec.structs.replace(life, held_by=cause.finding.fingerprint)
+            return alert_life.hold(held, "inhibited", 0, now_ns, f"{cause.finding.asset} {cause.finding.fingerprint}")
+        silence = self._silences.over(finding, now_ns)
+        if silence is not None:
+            return alert_life.hold(life, "silenced", silence.until_ns, now_ns, f"{silence.id} by {silence.by}")
+        return None
+
+    def _end(self, life: Life, alert: Alert | None, now_ns: int, starts: tuple[int, ...]) -> Sequence[Alert]:
+        over = life if alert else alert_life.noted(life, now_ns, "resolved_untold", life.held)
+        self._book.end(over, now_ns, starts)
+        for held in self._book.held_by(life.finding.fingerprint):
+            until = now_ns + self._config.inhibit_grace.ns
+            self._book.keep(msgspec.structs.replace(held, held_until_ns=until, held_by=""))
+        if alert is None:
+            return ()
+        return self._rate.take(msgspec.structs.replace(alert, channels=life.told), life.told)
+
+    # --- commands ---
+
+    def _obey(self, command: Command) -> Sequence[Alert]:
+        now = command.now_ns
+        if isinstance(command, Silence):
+            if self._silences.add(command):
+                for life in [life for _, life in self._book.lives.items() if not life.held]:
+                    if self._silences.matches(command, life.finding):
+                        detail = f"{command.id} by {command.by}"
+                        self._book.keep(alert_life.hold(life, "silenced", command.until_ns, now, detail))
+        elif isinstance(command, Expire):
+            if self._silences.expire(command.silence):
+                for life in [life for _, life in self._book.lives.items() if life.held == "silenced"]:
+                    self._book.keep(msgspec.structs.replace(life, held_until_ns=now))
+        elif isinstance(command, Acknowledge):
+            known = self._book.named(command.alert)
+            if known is not None:
+                self._book.keep(alert_life.acknowledge(known, command.by, now))
+        elif isinstance(command, Resolve):
+            known = self._book.named(command.alert)
+            if known is not None:
+                self._book.forget_failing(known)
+                return self._end(known, alert_life.ended(known, now, "by_hand", self._policy), now, ())
+        return ()
+
+    # --- catching up, and what is chronic ---
+
+    def _caught_up(self, now_ns: int) -> None:
+        """What is still open is told, as late; what failed last long ago is only listed."""
+        for life in [life for _, life in self._book.lives.items()]:
+            due = alert_life.due(life, self._policy)
+            if life.held == "catching_up" and not life.held_until_ns:
+                old = bool(self._policy.chronic_ns) and now_ns - life.latest_ns > self._policy.chronic_ns
+                late = msgspec.structs.replace(life, late=True, chronic=old, held_until_ns=now_ns)
+                if old:
+                    late = alert_life.noted(msgspec.structs.replace(late, held="", held_until_ns=0), now_ns, "chronic")
+                self._book.keep(late)
+                self._watch(late, now_ns)
+            elif not life.held and due is not None and due < now_ns:
+                self._book.keep(alert_life.hold(life, "catching_up", now_ns, now_ns))
+
+    def _watch(self, life: Life, now_ns: int) -> None:
+        if life.chronic and "at" not in self._listed:
+            self._listed.put("at", now_ns)
+
+    def _next_list(self) -> int | None:
+        at = self._listed.get("at")
+        return None if at is None else self._daily.after(at)
+
+    def _list(self, now_ns: int) -> Sequence[Alert]:
+        """All that is chronic, in one notification; none, and no further list, if nothing is."""
+        chronic = [life for _, life in self._book.lives.items() if life.chronic and life.failing]
+        if not chronic:
+            self._listed.delete("at")
+            return ()
+        self._listed.put("at", now_ns)
+        chronic.sort(key=lambda life: (life.first_ns, life.finding.fingerprint))
+        alert = Alert(
+            kind="still_broken",
+            state="digest",
+            severity="WARNING",
+            fingerprint="still_broken",
+            now_ns=now_ns,
+            first_ns=min(life.first_ns for life in chronic),
+            last_ns=max(life.last_ns for life in chronic),
+            title="Still Broken",
+            count=len(chronic),
+            key=f"still_broken#{now_ns}",
+            reason="chronic",
+            members=tuple(_member(life) for life in chronic[:LISTED]),
+            members_total=len(chronic),
+        )
+        routed = self._router.routed(alert, now_ns)
+        return self._rate.take(msgspec.structs.replace(alert, channels=routed.open or routed.later), ())
+
+    # --- what is logged ---
+
+    def _condition_failed(self, error: ExpressionError) -> None:
+        self._say_once("The condition of a route could not be evaluated and does not hold.", why=str(error))
+
+    def _say_once(self, what: str, **facts: object) -> None:
+        said = f"{what} {facts}"
+        if said not in self._said and len(self._said) < LISTED:
+            self._said.add(said)
+            self._context.log.warning(what, extra=facts)
 
 
-def _as_it_is(value: object) -> object:
-    return value
+def _member(life: Life) -> Member:
+    finding = life.finding
+    return Member(
+        key=f"{finding.fingerprint}#{life.occurrence}",
+        state="failing",
+        kind=finding.kind,
+        severity=finding.severity,
+        title=finding.title,
+        asset=finding.asset,
+        check=finding.check,
+        job=finding.job,
+        step_key=finding.step_key,
+        partition=finding.partition,
+        count=life.total,
+    )
 
 
-def _partition_key(alert: Alert) -> tuple[str, str]:
-    """What fails and heals by itself. Only assets have partitions: a job is well at its next success of any."""
-    return alert.fingerprint, (alert.partition or "") if alert.asset else ""
+def _of(channels: tuple[str, ...], some: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(channel for channel in channels if channel in some)
 
 
 @asynccontextmanager

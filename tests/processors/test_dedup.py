@@ -5,6 +5,7 @@ checkpoint after each call. With `restarts` the process ends after every call, a
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +19,8 @@ from pipeline.lineage import Impact
 from pipeline.options import Duration
 from pipeline.signals import Alert, AlertState, Edges, Severity
 from pipeline.testing.context import FakeContext, MemoryState
-from processors.dedup import SPEC, Dedup, DedupConfig
+from processors.dedup import SPEC, Dedup
+from processors.dedup_options import DedupConfig, RateOption
 
 pytestmark = pytest.mark.anyio
 
@@ -44,11 +46,16 @@ def success(at_ns: int, problem: str = "p", partition: str | None = None, asset:
     return failure(at_ns, problem, partition, "INFO", asset, "recovered")
 
 
+def plain(**options: Any) -> DedupConfig:
+    """No groups and no limits, so that what a life says is what is told."""
+    return DedupConfig(**{"group_wait": Duration(0), "rate_limit": RateOption(messages=0), **options})
+
+
 class Driver:
     """The runtime's part."""
 
     def __init__(self, config: DedupConfig | None = None, restarts: bool = False) -> None:
-        self.config, self.restarts, self.state = config or DedupConfig(), restarts, MemoryState()
+        self.config, self.restarts, self.state = config or plain(), restarts, MemoryState()
         self.dedup: Dedup | None = None
 
     async def call(self, act: Callable[[Dedup], object]) -> list[Alert]:
@@ -96,7 +103,7 @@ def said(alerts: Iterable[Alert]) -> list[tuple[str, int, float]]:
 
 @pytest.mark.parametrize("restarts", [False, True])
 async def test_the_six_hours_of_the_seed(restarts: bool) -> None:
-    driver = Driver(DedupConfig(escalate_to=("@oncall-data", "pagerduty")), restarts)
+    driver = Driver(plain(escalate_to=("@oncall-data", "pagerduty")), restarts)
     failures = [failure(TWO + n * 5 * MINUTE) for n in range(120)]  # 02:00, 02:05 … 11:55
     told = await driver.feed(*failures, success(TWO + 10 * HOUR + 3 * MINUTE))
     assert said(told) == [
@@ -123,7 +130,7 @@ async def test_a_digest_comes_only_if_something_was_repeated() -> None:
 
 
 async def test_a_failure_after_a_quiet_window_opens_another_and_is_not_told_as_new() -> None:
-    driver = Driver(DedupConfig(escalate_after=Duration(0)))
+    driver = Driver(plain(escalate_after=Duration(0)))
     told = await driver.feed(failure(TWO), failure(TWO + 3 * HOUR + 30 * MINUTE))
     told += await driver.advance(TWO + 9 * HOUR)
     assert said(told) == [("firing", 1, 0), ("digest", 1, 4.5)]
@@ -143,13 +150,13 @@ async def test_what_failed_once_does_not_persist_and_a_nightly_repeat_escalates_
 
 
 async def test_an_escalation_between_two_digests_ends_the_window() -> None:
-    driver = Driver(DedupConfig(escalate_after=Duration("90m"), repeat_every=Duration(0)))
+    driver = Driver(plain(escalate_after=Duration("90m"), repeat_every=Duration(0)))
     told = await driver.feed(*(failure(TWO + n * 10 * MINUTE) for n in range(20)))
     assert said(told) == [("firing", 1, 0), ("digest", 6, 1), ("escalated", 9, 1.5)]
 
 
 async def test_escalation_by_count() -> None:
-    driver = Driver(DedupConfig(escalate_after_count=3))
+    driver = Driver(plain(escalate_after_count=3))
     told = await driver.feed(*(failure(TWO + n * MINUTE) for n in range(5))) + await driver.advance(TWO + HOUR)
     assert said(told) == [("firing", 1, 0), ("escalated", 3, 0.033)]
     assert told[1].reason == "count_reached"
@@ -230,7 +237,7 @@ async def test_what_flaps_for_hours_escalates_and_is_not_repeated_while_it_is_we
 
 
 async def test_without_a_count_nothing_flaps() -> None:
-    driver = Driver(DedupConfig(flapping_count=0))
+    driver = Driver(plain(flapping_count=0))
     told = await driver.feed(*(act(TWO + n) for n, act in enumerate([failure, success] * 5)))
     assert [a.state for a in told] == ["firing", "resolved"] * 5
 
@@ -284,7 +291,7 @@ async def test_edges_end_here_and_other_notifications_pass() -> None:
 
 
 async def test_beyond_the_limit_problems_are_told_each_time() -> None:
-    driver = Driver(DedupConfig(max_open=1))
+    driver = Driver(plain(max_open=1))
     told = await driver.feed(failure(TWO, "a"), failure(TWO, "b"), failure(TWO, "b"), failure(TWO, "a"))
     assert [(a.fingerprint, a.reason) for a in told] == [
         ("a", "first"), ("b", "too_many_open"), ("b", "too_many_open"),
@@ -292,7 +299,7 @@ async def test_beyond_the_limit_problems_are_told_each_time() -> None:
 
 
 async def test_the_oldest_resolved_problems_are_forgotten_first() -> None:
-    driver = Driver(DedupConfig(max_remembered=10))
+    driver = Driver(plain(max_remembered=10))
     for n in range(11):
         await driver.feed(failure(TWO + n, f"p{n}"), success(TWO + n, f"p{n}"))
     assert sorted(key[1] for key in driver.state.stored) == sorted(
@@ -317,13 +324,13 @@ steps = st.tuples(
 timelines = st.lists(steps, max_size=25)
 configs = st.sampled_from(
     [
-        DedupConfig(),
-        DedupConfig(escalate_after_count=3),
-        DedupConfig(window=Duration("40m"), escalate_after=Duration("2h"), repeat_every=Duration("1h")),
-        DedupConfig(window=Duration(0), repeat_every=Duration(0)),
-        DedupConfig(escalate_after=Duration(0)),
-        DedupConfig(flapping_count=2, flapping_window=Duration("3h")),
-        DedupConfig(flapping_count=0),
+        plain(),
+        plain(escalate_after_count=3),
+        plain(window=Duration("40m"), escalate_after=Duration("2h"), repeat_every=Duration("1h")),
+        plain(window=Duration(0), repeat_every=Duration(0)),
+        plain(escalate_after=Duration(0)),
+        plain(flapping_count=2, flapping_window=Duration("3h")),
+        plain(flapping_count=0),
     ]
 )
 

@@ -1,0 +1,215 @@
+"""All open problems: their tables, and the orders in which they are looked up.
+
+`lives` is by the fingerprint that a group is led by, `homes` leads the others there. The orders (timers, assets, who
+is held by whom) are made of the tables: they are not trusted after a call that raised, and made anew.
+"""
+
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
+
+import msgspec
+
+from pipeline.components import State, Table
+from pipeline.signals import Alert, Decision
+from processors import alert_life
+from processors.alert_life import Life, Policy
+
+Order = list[tuple[int, str]]
+
+
+class Past(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A resolved problem: how often it has occurred, when it was resolved last and when it began (domain times)."""
+
+    occurrences: int
+    ended_ns: int
+    starts: tuple[int, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+
+class Book:
+    """A call of the component stands between `begin` and `done`."""
+
+    def __init__(self, state: State, policy: Policy, max_remembered: int) -> None:
+        self._policy, self._max_remembered = policy, max_remembered
+        # Version 1 had no flapping, holds, channels and groups: what its rows lack has defaults that say so. Who was
+        # told was not written down: everybody.
+        self.lives: Table[str, Life] = state.table("lives", str, Life, 2, {1: _told_everybody})
+        self._failing: Table[tuple[str, str], int] = state.table("failing", tuple[str, str], int, version=1)
+        self._past: Table[str, Past] = state.table("past", str, Past, 2, {1: _as_it_is})
+        self._homes: Table[str, str] = state.table("homes", str, str, version=1)
+        self._groups: Table[str, str] = state.table("groups", str, str, version=1)
+        self._whole = False
+        self._timers: Order = []
+        self._by_asset: dict[str, set[str]] | None = None
+        self._held_by: dict[str, set[str]] = {}
+
+    def begin(self) -> None:
+        """A call begins: until `done` the orders may be wrong."""
+        self._ready()
+        self._whole = False
+
+    def done(self) -> None:
+        """The call has come to its end."""
+        self._whole = True
+
+    # --- looking up ---
+
+    def home(self, fingerprint: str) -> str:
+        """The fingerprint that leads its life."""
+        return self._homes.get(fingerprint) or fingerprint
+
+    def life(self, fingerprint: str) -> Life | None:
+        """The open life that the problem is of."""
+        return self.lives.get(self.home(fingerprint))
+
+    def named(self, alert: str) -> Life | None:
+        """By a notification's key or a fingerprint."""
+        fingerprint, _, number = alert.partition("#")
+        life = self.life(fingerprint)
+        return life if life is not None and number in ("", str(life.occurrence)) else None
+
+    def past(self, fingerprint: str) -> Past:
+        """What there was before."""
+        return self._past.get(fingerprint) or Past(0, 0)
+
+    def leader(self, group: str) -> Life | None:
+        """The life that a group has now."""
+        fingerprint = self._groups.get(group)
+        return self.lives.get(fingerprint) if fingerprint else None
+
+    def failing_at(self, asset: str) -> Iterator[Life]:
+        """Open lives of the asset."""
+        if self._by_asset is None:
+            self._by_asset = {}
+            for fingerprint, life in self.lives.items():
+                if life.finding.asset:
+                    self._by_asset.setdefault(life.finding.asset, set()).add(fingerprint)
+        for fingerprint in sorted(self._by_asset.get(asset, ())):
+            found = self.lives.get(fingerprint)
+            if found is not None and found.failing:
+                yield found
+
+    def held_by(self, fingerprint: str) -> list[Life]:
+        """Lives that wait for this one's end."""
+        found = (self.lives.get(held) for held in sorted(self._held_by.get(fingerprint, ())))
+        return [life for life in found if life is not None and life.held_by == fingerprint]
+
+    # --- changing ---
+
+    def fails(self, finding: Alert) -> bool:
+        """One more failure. True if its partition was well."""
+        key = _partition_key(finding)
+        fresh = key not in self._failing
+        if fresh:
+            self._failing.put(key, finding.now_ns)
+        return fresh
+
+    def heals(self, recovery: Alert) -> bool:
+        """A partition is well. True if it was failing."""
+        key = _partition_key(recovery)
+        known = key in self._failing
+        self._failing.delete(key)
+        return known
+
+    def keep(self, life: Life) -> None:
+        """Store a life, and its next timer."""
+        fingerprint = life.finding.fingerprint
+        before = self.lives.get(fingerprint)
+        self.lives.put(fingerprint, life)
+        at = alert_life.due(life, self._policy)
+        if at is not None and (before is None or at != alert_life.due(before, self._policy)):
+            heappush(self._timers, (at, fingerprint))
+        if before is None and self._by_asset is not None and life.finding.asset:
+            self._by_asset.setdefault(life.finding.asset, set()).add(fingerprint)
+        if life.held_by:
+            self._held_by.setdefault(life.held_by, set()).add(fingerprint)
+
+    def join(self, fingerprint: str, leader: str) -> None:
+        """The problem is told with another one's."""
+        self._homes.put(fingerprint, leader)
+
+    def lead(self, group: str, fingerprint: str) -> None:
+        """This life is the group's now."""
+        self._groups.put(group, fingerprint)
+
+    def disband(self, group: str) -> None:
+        """What fails next is another group."""
+        self._groups.delete(group)
+
+    def end(self, life: Life, now_ns: int, starts: tuple[int, ...]) -> None:
+        """It is over. What was told with it has occurred, too."""
+        leader = life.finding.fingerprint
+        self.lives.delete(leader)
+        if life.group and self._groups.get(life.group) == leader:
+            self._groups.delete(life.group)
+        if self._by_asset is not None:
+            self._by_asset.get(life.finding.asset, set()).discard(leader)
+        self._held_by.pop(leader, None)
+        self._remember(leader, Past(life.occurrence, now_ns, starts, life.decisions[-3:]))
+        for fingerprint in life.folded:
+            self._homes.delete(fingerprint)
+            before = self.past(fingerprint)
+            joined = (*before.starts, *starts[-1:])[-max(1, self._policy.flapping_count) :]
+            self._remember(fingerprint, Past(before.occurrences + 1, now_ns, joined))
+
+    def forget_failing(self, life: Life) -> None:
+        """Nothing of it fails any more, whatever was said."""
+        mine = {life.finding.fingerprint, *life.folded}
+        for key in [key for key, _ in self._failing.items() if key[0] in mine]:
+            self._failing.delete(key)
+
+    # --- timers ---
+
+    def due(self) -> int | None:
+        """The next timer of any life."""
+        self._ready()
+        while self._timers and not self._holds(self._timers[0]):
+            heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
+    def take_due(self, now_ns: int) -> Life | None:
+        """The life that is due next, at or before `now_ns`."""
+        while self._timers and self._timers[0][0] <= now_ns:
+            entry = heappop(self._timers)
+            if self._holds(entry):
+                return self.lives.get(entry[1])
+        return None
+
+    def _holds(self, entry: tuple[int, str]) -> bool:
+        life = self.lives.get(entry[1])
+        return life is not None and alert_life.due(life, self._policy) == entry[0]
+
+    def _ready(self) -> None:
+        """The orders, as the tables say it: after a start, an undone call, or when most timers have lapsed."""
+        if self._whole and len(self._timers) <= 2 * len(self.lives) + 1000:
+            return
+        due = alert_life.due
+        self._timers = [(at, key) for key, life in self.lives.items() if (at := due(life, self._policy)) is not None]
+        heapify(self._timers)
+        self._by_asset = None
+        self._held_by = {}
+        for key, life in self.lives.items():
+            if life.held_by:
+                self._held_by.setdefault(life.held_by, set()).add(key)
+        self._whole = True
+
+    def _remember(self, fingerprint: str, past: Past) -> None:
+        self._past.put(fingerprint, past)
+        excess = len(self._past) - self._max_remembered
+        if excess > 0:  # a tenth at once, so that the search is not made each time
+            oldest = sorted(self._past.items(), key=lambda item: (item[1].ended_ns, item[0]))
+            for key, _ in oldest[: excess + self._max_remembered // 10]:
+                self._past.delete(key)
+
+
+def _partition_key(alert: Alert) -> tuple[str, str]:
+    """What fails and heals by itself. Only assets have partitions: a job is well at its next success of any."""
+    return alert.fingerprint, (alert.partition or "") if alert.asset else ""
+
+
+def _told_everybody(value: object) -> object:
+    return {**value, "told": ["*"]} if isinstance(value, dict) else value
+
+
+def _as_it_is(value: object) -> object:
+    return value
