@@ -18,4 +18,7 @@ Sets: TypeAlias = Annotated[
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Set one option on top, such as `service.clock=events`."),
 ]
 Once: TypeAlias = Annotated[bool, typer.Option("--once", help="Read all input to its present end, then stop.")]
+Watch: TypeAlias = Annotated[
+    bool, typer.Option("--watch", help="Reload whenever a file of the configuration changes, as on SIGHUP.")
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]

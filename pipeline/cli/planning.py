@@ -26,12 +26,23 @@ def read(files: Sequence[Path], sets: Sequence[str] | None) -> Config:
     return load(files, sets or (), os.environ)
 
 
+def planned(files: Sequence[Path], sets: Sequence[str] | None) -> tuple[Config, Plan]:
+    """The configuration and its plan. Raises ConfigError with all problems."""
+    config = read(files, sets)
+    return config, resolve(config, Registry.installed())
+
+
 def plan_or_exit(files: Sequence[Path], sets: Sequence[str] | None) -> Plan:
     """The plan; its warnings are printed. With problems: print them all and exit with 2."""
+    return planned_or_exit(files, sets)[1]
+
+
+def planned_or_exit(files: Sequence[Path], sets: Sequence[str] | None) -> tuple[Config, Plan]:
+    """The same with the configuration."""
     try:
-        plan = resolve(read(files, sets), Registry.installed())
+        config, plan = planned(files, sets)
     except ConfigError as error:
         complain(error.problems)
         raise typer.Exit(CONFIG_PROBLEMS) from error
     complain(plan.warnings, warning=True)
-    return plan
+    return config, plan

@@ -11,6 +11,7 @@ from opentelemetry.trace import Tracer
 from pipeline.components import Receipt, Table
 from pipeline.errors import ConfigError
 from pipeline.http import Asgi, HttpClient
+from pipeline.runtime.sites import Mount
 from pipeline.runtime.tables import StateTable
 from pipeline.store.state import StoredRow
 
@@ -60,7 +61,6 @@ class Gifts(msgspec.Struct, frozen=True):
     http: HttpClient
     meter: Meter
     tracer: Tracer
-    mount: Callable[[str, str, Asgi], None]
 
 
 class ComponentLog(logging.LoggerAdapter[logging.Logger]):
@@ -72,7 +72,7 @@ class ComponentLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class ComponentContext:
-    """One component's context. `sides` are the side inputs that it asked for."""
+    """One component's context. `sides` are the side inputs that it asked for, `mounts` what it wants to be served."""
 
     def __init__(
         self, owner: str, id: str, shard: str, gifts: Gifts, tables: ShardTables, receipt: Receipt | None = None
@@ -81,9 +81,12 @@ class ComponentContext:
         self.http, self.meter, self.tracer = gifts.http, gifts.meter, gifts.tracer
         self.state = tables
         self.log = ComponentLog(logging.getLogger(f"dagtel.{owner}"), {"component": owner, "shard": shard})
-        self.mount = gifts.mount
+        self.mounts: list[Mount] = []
         self.sides: list[Side] = []
         self._owner = owner
+
+    def mount(self, address: str, path: str, app: Asgi) -> None:
+        self.mounts.append(Mount(address, path, app))
 
     def side_input(
         self,

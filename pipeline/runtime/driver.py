@@ -80,6 +80,11 @@ class Driver:
         self._commit_needed: Commit | None = None
         self._commit_wake = anyio.Event()
 
+    def follow(self, interval_s: float, dead_letter_cap: int, max_items: int) -> None:
+        """Go on with these settings."""
+        self._interval_s, self._cap, self._most = interval_s, dead_letter_cap, max_items
+        self._wake.set()
+
     # --- for receivers, side inputs and senders ---
 
     def post(self, message: Message | ReadMessage) -> None:

@@ -9,22 +9,34 @@ import copy
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+import anyio
 import anyio.to_thread
+import msgspec
 
 from pipeline.batch import WHOLE
 from pipeline.clock import Clock
 from pipeline.components import Position, Read
+from pipeline.errors import StateError
 from pipeline.events import Event
 from pipeline.runtime.context import Side
 from pipeline.runtime.dead_letters import DeadLetters, as_log
 from pipeline.runtime.domain_time import DomainTime, Mode
+from pipeline.runtime.inherit import Bequest, latest
 from pipeline.runtime.lanes import Lane, Workshop, build_lane
 from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.sites import Mount
 from pipeline.runtime.stage import Stage
-from pipeline.store.state import Ack, Commit, DeadLetter, StateRow, StateStore
+from pipeline.store.state import Ack, Commit, DeadLetter, StateRow, StateStore, Waiting
 from pipeline.topology.plan import Plan
 
 T = TypeVar("T")
+
+
+class Replaced(msgspec.Struct, frozen=True):
+    """What a rebuilt engine leaves behind: its old lanes, upstream first, to be closed; and the payloads that wait."""
+
+    lanes: list[Lane]
+    waiting: list[Waiting]
 
 
 class Engine:
@@ -39,6 +51,8 @@ class Engine:
         self._shop, self._store, self._clock = workshop, store, clock
         self._dead: DeadLetters = workshop.dead
         self._lanes: dict[str, Lane] = {}
+        self._gone: set[str] = set()
+        """Receivers that a reload took away: what they still hand over is for whoever reads their sources next."""
         self._moved: set[str] = set()
         self._acks: list[Ack] = []
         self._replayed: list[int] = []
@@ -53,6 +67,42 @@ class Engine:
         for shard in [s for s in self._lanes if s != WHOLE] + [WHOLE]:
             if lane := self._lanes.pop(shard, None):
                 await lane.close()
+
+    async def rebuild(
+        self, workshop: Workshop, bequest: Bequest, ready: Callable[[list[Mount]], Awaitable[None]]
+    ) -> Replaced:
+        """Build every lane anew, as `workshop` says, from what is stored; all must be committed. `ready` is called
+        with what the new components want to be served, before they count.
+
+        Raises whatever building or `ready` raises, and nothing has changed then; StateError when another process has
+        a shard.
+        """
+        stored = await anyio.to_thread.run_sync(self._store.take_shards, list(self._lanes))
+        for shard, old in self._lanes.items():
+            if stored[shard].epoch != old.epoch + 1:
+                raise StateError(f"shard {shard} has been taken over by another process; this one must end")
+        lanes: dict[str, Lane] = {}
+        try:
+            for shard in self._lanes:  # the whole's is first
+                lanes[shard] = await build_lane(workshop, shard, stored[shard], lanes.get(WHOLE), bequest)
+            await ready([mount for lane in lanes.values() for mount in lane.mounts])
+        except BaseException:
+            for shard, old in self._lanes.items():
+                old.epoch = stored[shard].epoch
+            with anyio.CancelScope(shield=True):
+                for lane in reversed(list(lanes.values())):
+                    await lane.close()
+            raise
+        replaced, self._lanes = self._lanes, lanes
+        self._gone = (self._gone | set(self._shop.plan.receivers)) - set(workshop.plan.receivers)
+        self._shop, self.changed = workshop, True
+        upstream_first = [replaced[shard] for shard in replaced if shard != WHOLE] + [replaced[WHOLE]]
+        return Replaced(upstream_first, [row for shard in stored.values() for row in shard.waiting])
+
+    def adopt(self, outboxes: dict[str, Outbox]) -> Workshop:
+        """Go on with these outboxes; those of the plan must be the ones that the lanes were built with."""
+        self._shop = msgspec.structs.replace(self._shop, outboxes=outboxes)
+        return self._shop
 
     async def assign(self, sources: Iterable[str]) -> dict[str, Position | None]:
         """Take sources on; gives where each is to be read from. One that is already here goes on where it stands."""
@@ -80,7 +130,7 @@ class Engine:
     async def take(self, receiver: str, read: Read[Any]) -> None:
         """Process one read to its end. A read of a source that is not (or no longer) here changes nothing."""
         lane = self._lanes.get(read.source)
-        if lane is None:
+        if lane is None or receiver in self._gone:
             return
         wall = self._clock.wall_ns()
         for bad in read.rejected:
@@ -190,12 +240,7 @@ class Engine:
         commit = Commit(
             epochs={shard: lane.epoch for shard, lane in self._lanes.items()},
             positions={source: self.positions[source] for source in self._moved if source in self.positions},
-            rows=[
-                StateRow(shard, row.owner, row.table, row.key, row.version, row.value)
-                for shard, lane in self._lanes.items()
-                for table in lane.tables
-                for row in table.take_dirty()
-            ],
+            rows=self._changed_rows(),
             outbox=sorted((row for outbox in outboxes for row in outbox.take_built()), key=lambda row: row.id),
             acks=self._acks,
             dead=dead,
@@ -203,6 +248,24 @@ class Engine:
         )
         self._moved, self._acks, self._replayed, self.changed = set(), [], [], False
         return commit
+
+    def _changed_rows(self) -> list[StateRow]:
+        rows = [
+            StateRow(shard, row.owner, row.table, row.key, row.version, row.value)
+            for shard, lane in self._lanes.items()
+            for table in lane.tables
+            for row in table.take_dirty()
+        ]
+        changes = [row for lane in self._lanes.values() for row in lane.inherited]
+        if not changes:
+            return rows
+        for lane in self._lanes.values():
+            lane.inherited = []
+        return latest(changes, rows)
+
+    def mounts(self) -> list[Mount]:
+        """What components want to be served."""
+        return [mount for lane in self._lanes.values() for mount in lane.mounts]
 
     def sides(self, shards: Iterable[str] | None = None) -> list[Side]:
         """The side inputs of these shards (all)."""

@@ -1,18 +1,26 @@
 """`/healthz` (the process turns) and `/readyz` (it takes input, each pipeline on its own), as bare ASGI."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 
 import msgspec
 
+from pipeline.clock import SECOND
 from pipeline.http import Asgi, AsgiMessage
+from pipeline.runtime.reload import Outcome
 from pipeline.runtime.status import Status, Statuses
 from pipeline.topology.plan import Plan
 
 _NOT_READY = frozenset({Status.STARTING, Status.PERMANENT, Status.STOPPED})
 
 
-def readiness(plan: Plan, statuses: Statuses, blocked: str) -> tuple[bool, dict[str, object]]:
-    """Whether all pipelines are ready, and what to show. `blocked` says why no input is taken, "" if it is."""
+def readiness(
+    plan: Plan, statuses: Statuses, blocked: str, reload: Outcome | None = None
+) -> tuple[bool, dict[str, object]]:
+    """Whether all pipelines are ready, and what to show. `blocked` says why no input is taken, "" if it is.
+
+    A `reload` that was refused is shown and takes nothing from being ready: the configuration before it works.
+    """
     pipelines: dict[str, object] = {}
     ready = not blocked
     for id, pipeline in plan.pipelines.items():
@@ -29,7 +37,11 @@ def readiness(plan: Plan, statuses: Statuses, blocked: str) -> tuple[bool, dict[
             "ready": fine,
             "components": {name: {"status": s.value, "reason": reason} for name, (s, reason) in found.items()},
         }
-    return ready, {"ready": ready, "blocked": blocked, "pipelines": pipelines}
+    shown: dict[str, object] = {"ready": ready, "blocked": blocked, "pipelines": pipelines}
+    if reload is not None:
+        at = datetime.fromtimestamp(reload.at_ns // SECOND, UTC).isoformat()
+        shown["last_reload"] = {"successful": reload.successful, "at": at, "reasons": reload.reasons}
+    return ready, shown
 
 
 def health_app(check: Callable[[], tuple[bool, Mapping[str, object]]]) -> Asgi:

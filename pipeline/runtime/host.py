@@ -4,13 +4,19 @@ Shards come and go in any order, so their components cannot nest in one exit sta
 task group must leave it in the task that entered it.
 """
 
+import logging
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+log = logging.getLogger("dagtel.host")
+
 T = TypeVar("T")
+CLOSE_S = 5.0
+"""A component that takes longer to close is left behind."""
 
 
 class Host(Generic[T]):
@@ -31,7 +37,7 @@ class Host(Generic[T]):
         return host
 
     async def close(self) -> None:
-        """Leave the context manager and wait for it."""
+        """Leave the context manager and wait for it. What leaving raises is logged: it has done its work."""
         self._closing.set()
         await self._closed.wait()
 
@@ -43,8 +49,20 @@ class Host(Generic[T]):
                 task_status.started(None)
                 await self._closing.wait()
         except Exception as error:
-            if entered:
+            if not entered:
+                task_status.started(error)
+            elif self._closing.is_set():
+                log.exception("A component raised while it was closed.")
+            else:
                 raise
-            task_status.started(error)
         finally:
             self._closed.set()
+
+
+async def close_all(hosts: Iterable[Host[Any]]) -> None:
+    """Close one after another; one that hangs is left behind after CLOSE_S."""
+    for host in hosts:
+        with anyio.move_on_after(CLOSE_S) as scope:
+            await host.close()
+        if scope.cancelled_caught:
+            log.warning("A component does not close; going on without it.", extra={"component": repr(host.component)})

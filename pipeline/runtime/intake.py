@@ -31,6 +31,8 @@ class ReceiverIntake:
         self._labels = {"receiver": receiver}
         self._sources: set[str] = set()
         self._reads = 0
+        self.used = False
+        """It was assigned sources: what its receiver names is there."""
 
     def took_any(self) -> bool:
         """Whether anything was put since the last time this was asked."""
@@ -42,6 +44,7 @@ class ReceiverIntake:
         engine = self._driver.engine
         positions: dict[str, Position | None] = await self._driver.ask(lambda: engine.assign(wanted))
         self._sources.update(wanted)
+        self.used = True
         await self._sides.start(engine.sides(wanted))
         self._door.statuses.set(f"receivers.{self._receiver}", Status.OK)
         return positions
@@ -57,6 +60,10 @@ class ReceiverIntake:
         if gone:
             await self._driver.ask(give_up)
             self._sources.difference_update(gone)
+
+    async def revoke_all(self) -> None:
+        """Give all its sources up."""
+        await self.revoke(list(self._sources))
 
     async def put(self, read: Read[Any]) -> None:
         await anyio.lowlevel.checkpoint()  # else a quick receiver would let nobody else run

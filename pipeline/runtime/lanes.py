@@ -8,6 +8,7 @@ so it is built first. Within a lane what is behind is built first: whatever a st
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
@@ -15,15 +16,19 @@ from pipeline.batch import WHOLE
 from pipeline.errors import ConfigError
 from pipeline.runtime.context import ComponentContext, Gifts, ShardTables, Side
 from pipeline.runtime.dead_letters import DeadLetters
-from pipeline.runtime.host import Host
+from pipeline.runtime.host import Host, close_all
+from pipeline.runtime.inherit import Bequest, Rows, inherited, settings_of
 from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.sites import Mount
 from pipeline.runtime.sorting import of_signal
 from pipeline.runtime.stage import Sink, Stage
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.tables import StateTable
 from pipeline.runtime.telemetry import Telemetry
-from pipeline.store.state import ShardState
+from pipeline.store.state import ShardState, StateRow
 from pipeline.topology.plan import Node, PipelinePlan, Plan
+
+NOTHING_MOVED = Bequest()
 
 
 class Lane:
@@ -35,6 +40,9 @@ class Lane:
         """By pipeline ("" for a connector) and component id, downstream first."""
         self.tables: list[StateTable[Any, Any]] = []
         self.sides: list[Side] = []
+        self.mounts: list[Mount] = []
+        self.inherited: list[StateRow] = []
+        """Rows that the next checkpoint writes, for the store to say what this lane loaded."""
         self.entries: dict[str, Sequence[Sink]] = {}
         self.components: dict[str, object] = {}
         self._hosts: list[Host[Any]] = []
@@ -53,8 +61,7 @@ class Lane:
 
     async def close(self) -> None:
         """Leave all components, upstream first."""
-        for host in reversed(self._hosts):
-            await host.close()
+        await close_all(reversed(self._hosts))
 
 
 class Workshop(msgspec.Struct, frozen=True):
@@ -69,17 +76,21 @@ class Workshop(msgspec.Struct, frozen=True):
     telemetry: Telemetry
 
 
-async def build_lane(workshop: Workshop, shard: str, stored: ShardState, whole: Lane | None) -> Lane:
+async def build_lane(
+    workshop: Workshop, shard: str, stored: ShardState, whole: Lane | None, bequest: Bequest = NOTHING_MOVED
+) -> Lane:
     """The lane of a shard with its state loaded. `whole` is the whole's lane; None while that one is built.
 
     Raises StateError (state it must not read), ConfigError (one stateful id in two pipelines), and whatever a
     component's own `build` raises.
     """
     lane = Lane(shard, stored.epoch)
+    rows, lane.inherited = inherited(shard, stored.rows, settings_of(workshop.plan), bequest)
     try:
-        await _Builder(workshop, lane, stored, whole or lane).build_all()
+        await _Builder(workshop, lane, rows, whole or lane).build_all()
     except BaseException:
-        await lane.close()
+        with anyio.CancelScope(shield=True):
+            await lane.close()
         raise
     return lane
 
@@ -87,7 +98,7 @@ async def build_lane(workshop: Workshop, shard: str, stored: ShardState, whole: 
 class _Builder:
     """Walks the plan from each receiver, depth first, and links on the way back."""
 
-    def __init__(self, workshop: Workshop, lane: Lane, stored: ShardState, whole: Lane) -> None:
+    def __init__(self, workshop: Workshop, lane: Lane, stored: Rows, whole: Lane) -> None:
         self._shop, self._lane, self._stored, self._whole = workshop, lane, stored, whole
         self._stateful: dict[str, str] = {}
 
@@ -133,13 +144,16 @@ class _Builder:
 
     async def _open(self, pipeline: str, kind: str, node: Node, behind: Sequence[Sink]) -> Stage:
         shop, lane, owner = self._shop, self._lane, f"{kind}.{node.id}"
-        tables = ShardTables(owner, lane.shard, self._stored.rows)
+        tables = ShardTables(owner, lane.shard, self._stored)
         context = ComponentContext(owner, node.id, lane.shard, shop.gifts, tables)
         component = await lane.open(shop.tasks, node.spec.build(node.options, context), owner)
         if tables.opened and self._stateful.setdefault(owner, pipeline) != pipeline:
             raise ConfigError(f"{owner} keeps state and stands in two pipelines: give each its own id")
         lane.tables += tables.opened
         lane.sides += context.sides
+        lane.mounts += context.mounts
+        if context.mounts and lane.shard != WHOLE:
+            raise ConfigError(f"{owner} serves a path and works in each partition: only one of scope `whole` may")
         stage = Stage(owner, lane.shard, component, tables.opened, behind, shop.dead, _counter(shop.telemetry, owner))
         stage.pipeline = pipeline
         lane.made[pipeline, node.id] = stage

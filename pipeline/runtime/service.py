@@ -2,69 +2,80 @@
 
 Starts downstream first (store, exporters, components of the whole, senders, receivers) and stops the other way round:
 receivers, what was read, the last checkpoint, the outbox, all within `shutdown_timeout`. What does not get out in time
-is in the store and goes first at the next start.
+is in the store and goes first at the next start. In between a reload (`pipeline.runtime.takeover`) may put another
+plan to work.
 """
 
 import gc
 import logging
-import random
+import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
-from typing import Any
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
-from pipeline.batch import WHOLE
 from pipeline.clock import Clock, SystemClock
-from pipeline.components import ExporterSpec, Limits, Payload, ReceiverSpec
-from pipeline.errors import ConfigError, DagtelError, PermanentError, RetryableError, StateError
-from pipeline.http import Asgi
-from pipeline.runtime.context import ComponentContext, Gifts, ShardTables
+from pipeline.components import Limits
+from pipeline.errors import PermanentError
+from pipeline.runtime.context import Gifts
 from pipeline.runtime.dead_letters import DeadLetters
-from pipeline.runtime.delivery import Delivery
 from pipeline.runtime.driver import STORE, Driver
 from pipeline.runtime.engine import Engine
+from pipeline.runtime.exporting import Dispatch, open_unit, rows_of
 from pipeline.runtime.health import health_app, readiness
-from pipeline.runtime.host import Host
+from pipeline.runtime.host import CLOSE_S
 from pipeline.runtime.http import open_http
 from pipeline.runtime.ids import Ids
-from pipeline.runtime.intake import Door, ReceiverIntake
+from pipeline.runtime.intake import Door
 from pipeline.runtime.lanes import Workshop
-from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.orphans import settle
+from pipeline.runtime.own_log import OwnLog
+from pipeline.runtime.receiving import Receivers, ReceiverUnit, Reception
+from pipeline.runtime.reload import Reloading, Reloads
 from pipeline.runtime.replay import Replay
+from pipeline.runtime.running import Running, listened, open_extension
 from pipeline.runtime.side_inputs import SideInputs
-from pipeline.runtime.status import Status, Statuses
-from pipeline.runtime.telemetry import Telemetry, own_log
+from pipeline.runtime.sites import Mount, Serve, Sites
+from pipeline.runtime.status import Statuses
+from pipeline.runtime.takeover import Takeover, settings
+from pipeline.runtime.telemetry import Telemetry
 from pipeline.store.state import StateStore, open_state
-from pipeline.topology.plan import Node, Plan
+from pipeline.topology.plan import Plan
 
 log = logging.getLogger("dagtel.service")
 
-Serve = Callable[[Mapping[str, Mapping[str, Asgi]]], AbstractAsyncContextManager[None]]
 GC_THRESHOLDS = (50_000, 20, 100)
 """A batch makes tens of thousands of objects and hardly a cycle: the default of 700 costs a fifth of all CPU time."""
-RESTART_WAITS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+PROBATION_S = 120.0
+"""A receiver that a reload started and that fails for good within this, before it put anything, ends the reload and
+not the daemon."""
 
 
-async def run_service(plan: Plan, once: bool, serve: Serve, clock: Clock | None = None) -> int:
+async def run_service(
+    plan: Plan, once: bool, serve: Serve, clock: Clock | None = None, reloading: Reloading | None = None
+) -> int:
     """Run a plan until it is told to stop (SIGTERM, SIGINT), or with `once` to the present end of its input.
 
-    `serve` is the web floor (`pipeline.web.app.serve`). Gives the exit code: 0, or 1 when a component failed for good
-    or payloads were left in the outbox. Raises ConfigError and StateError before anything was taken in.
+    `serve` is the web floor (`pipeline.web.app.serve`); `reloading` is what SIGHUP and `--watch` are to do, without it
+    a SIGHUP is not listened to. Gives the exit code: 0, or 1 when a component failed for good or payloads were left in
+    the outbox. Raises ConfigError and StateError before anything was taken in.
     """
-    own = plan.service.telemetry
-    loki = own.logs.loki
     gc.freeze()  # what was imported lives as long as the daemon
     gc.set_threshold(*GC_THRESHOLDS)
-    with own_log(own.logs.level, own.logs.format, loki.url if loki else "", loki.labels if loki else None):
+    with OwnLog(plan.service.telemetry.logs) as own_log:
         try:
-            async with AsyncExitStack() as stack:
-                service = await stack.enter_async_context(_opened(plan, once, serve, clock or SystemClock()))
-                return await service.run()
+            async with anyio.create_task_group() as listening:
+                signals = Signals()
+                await listening.start(signals.listen, reloading is not None)
+                async with AsyncExitStack() as stack:
+                    opened = _opened(plan, once, serve, clock or SystemClock(), signals, own_log, reloading)
+                    code = await (await stack.enter_async_context(opened)).run()
+                listening.cancel_scope.cancel()
+            return code
         except BaseExceptionGroup as group:
             raise _first(group) from group
 
@@ -76,25 +87,30 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 @asynccontextmanager
-async def _opened(plan: Plan, once: bool, serve: Serve, clock: Clock) -> AsyncIterator["Service"]:
+async def _opened(
+    plan: Plan,
+    once: bool,
+    serve: Serve,
+    clock: Clock,
+    signals: "Signals",
+    own_log: OwnLog,
+    reloading: Reloading | None,
+) -> AsyncIterator["Service"]:
     state = plan.service.state
     other = state.postgresql
     url, schema = (other.url.reveal(), other.schema) if other else ("", "")
     store = await anyio.to_thread.run_sync(open_state, state.path, url, schema)
     try:
-        _settle_orphans(store, plan)
+        await anyio.to_thread.run_sync(settle, store, plan)
         traces = plan.service.telemetry.traces
         telemetry = Telemetry(
             plan.service.telemetry.metrics.level, traces.endpoint, {k: v.reveal() for k, v in traces.headers.items()}
         )
         async with open_http() as http, anyio.create_task_group() as tasks:
-            mounts: dict[str, dict[str, Asgi]] = {}
-            gifts = Gifts(once, http, telemetry.meter, telemetry.tracer, _mounting(mounts))
-            service = Service(plan, once, store, clock, telemetry, gifts, tasks)
+            gifts = Gifts(once, http, telemetry.meter, telemetry.tracer)
+            service = Service(plan, once, store, clock, telemetry, gifts, tasks, serve, signals, own_log, reloading)
             await service.open()
-            service.mount_own(mounts)
-            async with serve(mounts):
-                yield service
+            yield service
             await service.close()
             tasks.cancel_scope.cancel()
         await anyio.to_thread.run_sync(telemetry.close)
@@ -102,43 +118,28 @@ async def _opened(plan: Plan, once: bool, serve: Serve, clock: Clock) -> AsyncIt
         store.close()
 
 
-def _mounting(mounts: dict[str, dict[str, Asgi]]) -> Callable[[str, str, Asgi], None]:
-    def mount(address: str, path: str, app: Asgi) -> None:
-        if path in mounts.setdefault(address, {}):
-            raise ConfigError(f"{address}{path} is served by two components")
-        mounts[address][path] = app
+class Signals:
+    """SIGTERM and SIGINT: stop, and the second time at once. SIGHUP: reload."""
 
-    return mount
+    def __init__(self) -> None:
+        self.stop = anyio.Event()
+        self.hangup = anyio.Event()
 
-
-def _settle_orphans(store: StateStore, plan: Plan) -> None:
-    """Move and forget what the configuration says; refuse to start over state that nobody would read."""
-    state = plan.service.state
-    for old, new in state.moved.items():
-        store.move(_owner(old, plan), _owner(new, plan))
-    for gone in state.forget:
-        store.forget(gone if "." in gone else _owner(gone, plan))
-    known = {f"processors.{n.id}" for p in plan.pipelines.values() for n in p.processors}
-    known |= {f"connectors.{id}" for id in plan.connectors}
-    orphans = sorted(store.owners() - known)
-    if orphans:
-        raise StateError(
-            f"{store.name} holds state of components that the configuration does not have: "
-            f"{', '.join(orphans)}. Name each in service.state.moved (old: new) or service.state.forget"
-        )
-    waiting = sorted({row.exporter for row in store.waiting()} - set(plan.exporters))
-    if waiting:
-        raise StateError(
-            f"{store.name} holds unsent payloads of exporters that the configuration does not have: "
-            f"{', '.join(waiting)}. Put them back until they are sent"
-        )
-
-
-def _owner(id: str, plan: Plan) -> str:
-    """An id as the store knows it: `processors.dedup`; a bare `dedup` is looked up."""
-    if id.startswith(("processors.", "connectors.")):
-        return id
-    return f"connectors.{id}" if id in plan.connectors else f"processors.{id}"
+    async def listen(self, hangups: bool, *, task_status: TaskStatus[None]) -> None:
+        """Listen until cancelled; `hangups`: to SIGHUP too."""
+        numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hangups else [])]
+        with anyio.open_signal_receiver(*numbers) as received:
+            task_status.started()
+            async for number in received:
+                if number == signal.SIGHUP:
+                    self.hangup.set()
+                elif self.stop.is_set():
+                    log.warning("Ending at once; what is not delivered is in the outbox.")
+                    sys.stderr.flush()
+                    os._exit(128 + number)  # the state is that of the last checkpoint, as after a crash
+                else:
+                    log.info("Stopping.", extra={"signal": signal.Signals(number).name})
+                    self.stop.set()
 
 
 class Service:
@@ -153,53 +154,67 @@ class Service:
         telemetry: Telemetry,
         gifts: Gifts,
         tasks: TaskGroup,
+        serve: Serve,
+        signals: Signals,
+        own_log: OwnLog,
+        reloading: Reloading | None,
     ) -> None:
-        self._plan, self._once, self._store, self._tasks = plan, once, store, tasks
-        self._telemetry, self._gifts = telemetry, gifts
-        self._statuses = Statuses()
-        self._ids = Ids(store.generation)
-        self._dead = DeadLetters(self._ids, lambda component: telemetry.dead_letters.add(1, {"component": component}))
-        self._outboxes: dict[str, Outbox] = {}
-        self._deliveries: dict[str, Delivery] = {}
-        workshop = Workshop(plan, tasks, gifts, self._outboxes, self._dead, self._statuses, telemetry)
-        self._engine = Engine(workshop, store, clock, plan.service.clock)
-        self._driver = Driver(
-            self._engine,
-            store,
-            self._outboxes,
-            clock,
-            self._statuses,
-            telemetry,
-            plan.service.checkpoint_interval,
-            plan.service.dead_letters.queue_size,
-            plan.service.intake.max_items,
+        self._once, self._store, self._tasks, self._clock = once, store, tasks, clock
+        self._telemetry, self._signals, self._own_log = telemetry, signals, own_log
+        self._statuses = statuses = Statuses()
+        ids = Ids(store.generation)
+        dead = DeadLetters(ids, lambda component: telemetry.dead_letters.add(1, {"component": component}))
+        workshop = Workshop(plan, tasks, gifts, {}, dead, statuses, telemetry)
+        self._engine = engine = Engine(workshop, store, clock, plan.service.clock)
+        self._driver = driver = Driver(engine, store, workshop.outboxes, clock, statuses, telemetry, *settings(plan))
+        sides = SideInputs(tasks, driver, statuses)
+        door = Door(once, self._has_room, statuses, telemetry)
+        self._running = Running(
+            plan=plan,
+            store=store,
+            engine=engine,
+            driver=driver,
+            workshop=workshop,
+            dispatch=Dispatch(
+                tasks, gifts, ids, dead, clock, store, statuses, telemetry, driver.ack, driver.urge, self._change
+            ),
+            receivers=Receivers(Reception(tasks, gifts, driver, sides, door, self._receiver_rebuilt)),
+            sites=Sites(tasks, serve),
+            sides=sides,
+            statuses=statuses,
+            own_pages=self._own_pages,
+            outboxes=workshop.outboxes,
         )
-        self._sides = SideInputs(tasks, self._driver, self._statuses)
-        self._door = Door(once, self._has_room, self._statuses, telemetry)
-        self._replay = Replay(store, self._driver, self._dead, clock.wall_ns, self._has_room)
-        self._clock = clock
-        self._hosts: list[Host[Any]] = []
+        self._replay = Replay(store, driver, dead, clock.wall_ns, self._has_room)
+        self._reloads = Reloads(reloading, self._take_over, clock, telemetry) if reloading else None
+        self._fresh: Mapping[str, ReceiverUnit] = {}
+        """Receivers that the last reload started, and until when they are on probation."""
+        self._probation_end = 0.0
         self._failed = False
         self._driven = anyio.Event()
-        self._stop = anyio.Event()
+
+    @property
+    def _plan(self) -> Plan:
+        return self._running.plan
 
     # --- start ---
 
     async def open(self) -> None:
         """Build everything but the receivers; the first barrier says again what state holds."""
+        running = self._running
         for node in self._plan.extensions.values():
-            await self._component("extensions", node)
+            running.extensions[node.id] = await open_extension(node, running)
         await self._open_exporters()
         await self._engine.open()
         self._gauges()
-        for outbox in self._outboxes.values():
-            delivery = self._deliveries[outbox.id] = self._delivery(outbox)
-            self._tasks.start_soon(delivery.run)
+        for unit in running.exporters.values():
+            unit.start()
         self._tasks.start_soon(self._driver.commit_all)
         self._tasks.start_soon(self._drive)
-        await self._sides.start(self._engine.sides())
-        await self._driver.ask(self._driver.checkpoint_now)
         self._tasks.start_soon(self._replay.run)
+        await running.sides.start(self._engine.sides())
+        await running.show()
+        await self._driver.ask(self._driver.checkpoint_now)
 
     async def _drive(self) -> None:
         try:
@@ -208,65 +223,38 @@ class Service:
             self._driven.set()
 
     async def _open_exporters(self) -> None:
+        running = self._running
         receipts = await anyio.to_thread.run_sync(self._store.receipts)
         waiting = await anyio.to_thread.run_sync(self._store.waiting)
         for id, node in self._plan.exporters.items():
-            exporter, context = await self._component("exporters", node, receipts.get(id))
-            assert node.delivery is not None and isinstance(node.spec, ExporterSpec)
-            outbox = Outbox(
-                id,
-                node.spec,
-                exporter,
-                node.delivery,
-                self._ids,
-                self._dead,
-                self._driver.urge,
-                partial(setattr, context, "receipt"),
-            )
-            outbox.restore([row for row in waiting if row.exporter == id])
-            self._outboxes[id] = outbox
+            unit = await open_unit(node, running.dispatch, receipts.get(id))
+            unit.outbox.restore(rows_of(waiting, id))
+            running.exporters[id], running.outboxes[id] = unit, unit.outbox
 
-    async def _component(self, kind: str, node: Node, receipt: bytes | None = None) -> tuple[Any, ComponentContext]:
-        owner = f"{kind}.{node.id}"
-        context = ComponentContext(owner, node.id, WHOLE, self._gifts, ShardTables(owner, WHOLE, {}), receipt)
-        host: Host[Any] = await Host.open(self._tasks, node.spec.build(node.options, context))
-        self._hosts.append(host)
-        return host.component, context
+    def _change(self) -> None:
+        self._engine.changed = True
 
-    def _delivery(self, outbox: Outbox) -> Delivery:
-        async def load(id: int) -> Payload | None:
-            return await anyio.to_thread.run_sync(self._store.payload, id)
+    def _receiver_rebuilt(self) -> None:
+        self._tasks.start_soon(self._running.show)
 
-        def refuse(payload: Payload, reason: str, partly: bool) -> None:
-            self._dead.add_payload(payload, reason, outbox.id, self._clock.wall_ns(), partly, WHOLE)
-            self._engine.changed = True
-
-        return Delivery(
-            outbox,
-            load,
-            self._driver.ack,
-            refuse,
-            lambda spread: random.uniform(-spread, spread),
-            self._statuses,
-            self._telemetry.exporter(outbox.id),
-        )
-
-    def mount_own(self, mounts: dict[str, dict[str, Asgi]]) -> None:
+    def _own_pages(self, plan: Plan) -> list[Mount]:
         """The daemon's own pages: metrics and health."""
-        own = self._plan.service.telemetry
-        mount = _mounting(mounts)
+        own = plan.service.telemetry
+        pages: list[Mount] = []
         if own.metrics.address and own.metrics.level != "none":
-            mount(own.metrics.address, "/metrics", self._telemetry.app())
+            pages.append(Mount(own.metrics.address, "/metrics", self._telemetry.app()))
         if own.health.address:
-            mount(own.health.address, "/healthz", health_app(lambda: (True, {"alive": True})))
-            mount(own.health.address, "/readyz", health_app(self._readiness))
+            pages.append(Mount(own.health.address, "/healthz", health_app(lambda: (True, {"alive": True}))))
+            pages.append(Mount(own.health.address, "/readyz", health_app(self._readiness)))
+        return pages
 
     def _readiness(self) -> tuple[bool, Mapping[str, object]]:
-        return readiness(self._plan, self._statuses, self._blocked())
+        last = self._reloads.last if self._reloads else None
+        return readiness(self._plan, self._statuses, self._blocked(), last)
 
     def _gauges(self) -> None:
-        gauge = self._telemetry.gauge
-        boxes = self._outboxes
+        gauge, running = self._telemetry.gauge, self._running
+        boxes = running.outboxes
         gauge(
             "dagtel_exporter_queue_size",
             "Payloads that wait to be sent.",
@@ -280,7 +268,7 @@ class Service:
         gauge(
             "dagtel_exporter_circuit",
             "1 for the present state of each exporter's circuit breaker.",
-            lambda: [(1, {"exporter": id, "state": one.circuit.value}) for id, one in self._deliveries.items()],
+            lambda: [(1, {"exporter": id, "state": one.circuit.value}) for id, one in running.exporters.items()],
         )
         gauge("dagtel_intake_bytes", "Bytes read and not processed yet.", lambda: [(self._driver.queued, {})])
         gauge(
@@ -293,68 +281,43 @@ class Service:
 
     async def run(self) -> int:
         """Take input in until the end (`once`) or until told to stop; gives the exit code."""
-        async with anyio.create_task_group() as watching:
-            watching.start_soon(self._watch_signals)
-            log.info("Started.", extra={"pipelines": ",".join(self._plan.pipelines)})
-            try:
-                async with anyio.create_task_group() as receiving:
-                    receiving.start_soon(self._stop_with, receiving)
-                    async with anyio.create_task_group() as receivers:
-                        for node in self._plan.receivers.values():
-                            receivers.start_soon(self._receive, node)
-                    receiving.cancel_scope.cancel()
-            except* PermanentError as group:
-                self._failed = True
-                log.error("Stopping.", extra={"error": str(_first(group))})
-            watching.cancel_scope.cancel()
+        running = self._running
+        await running.sites.show(running.mounts(), listened(self._plan))
+        log.info("Started.", extra={"pipelines": ",".join(self._plan.pipelines)})
+        async with anyio.create_task_group() as reloading:
+            reloading.start_soon(self._reload_when_asked)
+            running.receivers.begin(self._plan.receivers.values())
+            async with anyio.create_task_group() as receiving:
+                receiving.start_soon(self._stop_with, receiving)
+                await self._receive()
+                receiving.cancel_scope.cancel()
+            await running.receivers.stop()
+            reloading.cancel_scope.cancel()
+        await running.receivers.stop()  # those that a reload has started since
         return await self._drain()
 
-    async def _receive(self, node: Node) -> None:
-        """Run one receiver, again and again where trying again may help."""
-        name = f"receivers.{node.id}"
-        context = ComponentContext(name, node.id, WHOLE, self._gifts, ShardTables(name, WHOLE, {}))
-        intake = ReceiverIntake(node.id, self._driver, self._sides, self._door)
-        assert isinstance(node.spec, ReceiverSpec)
-        failures = 0
-        while True:
-            self._statuses.set(name, Status.STARTING)
-            try:
-                async with node.spec.build(node.options, context) as receiver:
-                    await receiver.run(intake)
-                self._statuses.set(name, Status.STOPPED)
-                return
-            except RetryableError as error:
-                problem = str(error)
-            except PermanentError as error:
-                self._statuses.set(name, Status.PERMANENT, str(error))
-                raise PermanentError(f"{name}: {error}") from error
-            except DagtelError:
-                raise
-            except Exception as error:
-                problem = repr(error)
-                log.exception("A receiver raised.", extra={"component": name})
-            wait = RESTART_WAITS_S[min(failures, len(RESTART_WAITS_S) - 1)]
-            failures = 0 if intake.took_any() else failures + 1
-            self._statuses.set(name, Status.RECOVERABLE, problem)
-            log.warning("Receiver failed, starting again.", extra={"receiver": node.id, "error": problem, "wait": wait})
-            await anyio.sleep(wait)
-
-    async def _watch_signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                log.info("Stopping.", extra={"signal": signal.Signals(number).name})
-                self._stop.set()
+    async def _receive(self) -> None:
+        """Until all receivers are done, or one has failed for good."""
+        while (unit := await self._running.receivers.over()) is not None:
+            assert unit.failure is not None
+            if await self._reverted(unit, str(unit.failure)):
+                continue
+            if not isinstance(unit.failure, PermanentError):
+                raise unit.failure
+            self._failed = True
+            log.error("Stopping.", extra={"error": str(unit.failure)})
+            return
 
     async def _stop_with(self, receiving: TaskGroup) -> None:
-        await self._stop.wait()
+        await self._signals.stop.wait()
         receiving.cancel_scope.cancel()
 
     def _blocked(self) -> str:
         """Why no input is taken; "" if it is."""
         if not self._driver.store_ok:
             return self._statuses.of(STORE)[1]
-        for id, outbox in self._outboxes.items():
-            if outbox.full:
+        for id, outbox in self._running.outboxes.items():
+            if outbox.full and id in self._plan.exporters:
                 return f"the outbox of exporter {id} is full"
         if any(isinstance(c, Limits) and c.refuses(self._clock.monotonic()) for c in self._engine.components()):
             return "a limiter refuses input"
@@ -363,12 +326,40 @@ class Service:
     def _has_room(self) -> bool:
         return self._driver.queued < self._plan.service.intake.max_bytes and not self._blocked()
 
+    # --- reload ---
+
+    async def _reload_when_asked(self) -> None:
+        if self._reloads is None:
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._reloads.run)
+            while True:
+                await self._signals.hangup.wait()
+                self._signals.hangup = anyio.Event()
+                self._reloads.ask()
+
+    async def _take_over(self, plan: Plan) -> dict[str, object]:
+        """Put another plan to work; what changed, for the log. Raises what stands against it: then nothing has."""
+        takeover = Takeover(self._running, plan)
+        with anyio.CancelScope(shield=True):  # a stop waits for it: half a takeover is none
+            await takeover.run()
+            self._fresh, self._probation_end = takeover.new_receivers, anyio.current_time() + PROBATION_S
+            await anyio.to_thread.run_sync(self._own_log.follow, plan.service.telemetry.logs)
+        return takeover.facts()
+
+    async def _reverted(self, unit: ReceiverUnit, reason: str) -> bool:
+        """Whether a receiver's failure ended the reload that started it, and the configuration before is back."""
+        fresh = self._fresh.get(unit.node.id) is unit and anyio.current_time() < self._probation_end
+        if self._reloads is None or not fresh or unit.proven or self._signals.stop.is_set():
+            return False
+        return await self._reloads.revert(reason)
+
     # --- end ---
 
     async def _drain(self) -> int:
         """What was read is processed and committed, what is committed is sent, as far as time allows."""
         with anyio.move_on_after(self._plan.service.shutdown_timeout):
-            if self._once and not self._failed and not self._stop.is_set():
+            if self._once and not self._failed and not self._signals.stop.is_set():
                 await self._replay.look()
                 await self._driver.ask(self._engine.finish)
             self._driver.close()
@@ -384,11 +375,15 @@ class Service:
         return 1 if self._failed or (self._once and left) else 0
 
     def _left(self) -> dict[str, int]:
-        return {id: len(outbox) for id, outbox in self._outboxes.items() if len(outbox)}
+        return {id: len(outbox) for id, outbox in self._running.outboxes.items() if len(outbox)}
 
     async def close(self) -> None:
         """Leave all components, upstream first; what hangs is left behind after a while."""
-        with anyio.move_on_after(5):
+        running = self._running
+        await running.sites.close()
+        with anyio.move_on_after(CLOSE_S):
             await self._engine.close()
-            for host in reversed(self._hosts):
-                await host.close()
+            for unit in reversed(running.exporters.values()):
+                await unit.close()
+            for extension in reversed(running.extensions.values()):
+                await extension.host.close()

@@ -45,6 +45,10 @@ class Statuses:
         facts = {"component": component, "status": status.value, "reason": reason}
         log.log(level, "Component status changed.", extra=facts)
 
+    def drop(self, component: str) -> None:
+        """It is gone, or begins anew."""
+        self._now.pop(component, None)
+
     def of(self, component: str) -> tuple[Status, str]:
         """The status of one component and its reason."""
         return self._now.get(component, (Status.STARTING, ""))

@@ -85,7 +85,7 @@ async def harness(plan: Plan, path: Path, clock: Clock, once: bool = False) -> A
     """A process on the store at `path`; leaving the block is its crash: nothing is committed that was not."""
     store = StateStore(path)
     telemetry = Telemetry("none")
-    gifts = Gifts(once, FakeHttp(), telemetry.meter, trace.get_tracer("test"), lambda address, page, app: None)
+    gifts = Gifts(once, FakeHttp(), telemetry.meter, trace.get_tracer("test"))
     ids, statuses = Ids(store.generation), Statuses()
     dead = DeadLetters(ids)
     try:

@@ -10,6 +10,7 @@ from click.testing import Result
 
 from pipeline.cli.shipped import shipped
 from pipeline.errors import ConfigError, Problem, StateError
+from pipeline.runtime.reload import Reloading
 from pipeline.topology.plan import Plan
 
 Dagtel = Callable[..., Result]
@@ -28,8 +29,10 @@ class Runtime(ModuleType):
         super().__init__("pipeline.runtime.service")
         self.ran: list[tuple[list[str], bool]] = []
         self.answer: int | Exception = 0
+        self.reloading: Reloading
 
-    async def run_service(self, plan: Plan, once: bool, serve: object) -> int:
+    async def run_service(self, plan: Plan, once: bool, serve: object, clock: object, reloading: Reloading) -> int:
+        self.reloading = reloading
         self.ran.append((list(plan.pipelines), once))
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -54,6 +57,27 @@ def test_once_is_handed_on_and_so_is_the_answer(dagtel: Dagtel, runtime: Runtime
     runtime.answer = 1
     assert dagtel("run", "-c", "good.yaml", "--once").exit_code == 1
     assert runtime.ran == [(["events"], True)]
+
+
+def test_a_reload_reads_the_same_files_and_options_again(dagtel: Dagtel, runtime: Runtime, folder: Path) -> None:
+    assert dagtel("run", "-c", "good.yaml", "--set", "service.checkpoint_interval=3s", "--watch").exit_code == 0
+    assert runtime.reloading.watch
+    first, second = runtime.reloading.first.plan, runtime.reloading.load().plan
+    assert (second.receivers, second.exporters, second.service) == (first.receivers, first.exporters, first.service)
+    (folder / "good.yaml").write_text(GOOD.replace("[file]}}}", "[file, console]}}}"))
+    again = runtime.reloading.load()
+    assert again.plan.pipelines["events"].exporters == ("file", "console")
+    assert again.plan.service.checkpoint_interval == 3
+    assert again.files != runtime.reloading.first.files
+    (folder / "good.yaml").write_text("receivers: {fle: }")
+    with pytest.raises(ConfigError, match=r"good\.yaml:1: receivers\.fle"):
+        runtime.reloading.load()
+
+
+def test_watching_a_run_that_ends_by_itself_is_refused(dagtel: Dagtel, runtime: Runtime) -> None:
+    result = dagtel("run", "-c", "good.yaml", "--once", "--watch")
+    assert (result.exit_code, runtime.ran) == (2, [])
+    assert "--once and --watch" in result.stderr
 
 
 def test_a_wrong_configuration_never_runs(dagtel: Dagtel, runtime: Runtime) -> None:
