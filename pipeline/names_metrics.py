@@ -89,3 +89,26 @@ _ALL: Final = (
 )  # fmt: skip
 
 METRICS: Final[dict[str, Metric]] = {metric.name: metric for metric in _ALL}
+
+
+class GaugeName(msgspec.Struct, frozen=True):
+    """A gauge of a component other than the `metrics` connector: its labels and help."""
+
+    name: str
+    labels: tuple[str, ...]
+    help: str
+
+
+_OTHERS: Final = (
+    GaugeName("asset_freshness_seconds", ("asset_name",), "Seconds since the asset's last update."),
+    GaugeName("asset_sla_freshness_target_seconds", ("asset_name",),
+              "The age that the asset may have: its SLA, else Dagster's freshness policy."),
+    GaugeName("asset_sla_freshness_breached", ("asset_name",),
+              "1 while the asset (or any of its partitions) is later than promised, else 0."),
+    GaugeName("asset_sla_availability_target_ratio", ("asset_name",), "The share of executions that is to succeed."),
+    GaugeName("asset_sla_availability_ratio", ("asset_name",), "The share of executions in the window that succeeded."),
+    GaugeName("asset_sla_error_budget_remaining_ratio", ("asset_name",),
+              "The share of the error budget that is left in the window; below 0: overspent."),
+)  # fmt: skip
+
+GAUGES: Final[dict[str, GaugeName]] = {gauge.name: gauge for gauge in _OTHERS}

@@ -6,11 +6,12 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from connectors import alerts, logs, metrics, spans
+from connectors import alerts, freshness, logs, metrics, spans
+from connectors.sla import SlaOption
 from exporters import console, file, kafka, loki, otlp, prometheus
 from exporters.notifiers import console as console_alerts
 from exporters.notifiers import slack, webhook
-from pipeline.options import Secret, Size
+from pipeline.options import Duration, Secret, Size
 from pipeline.signals import Alert, Signal
 from pipeline.testing import strategies
 from pipeline.testing.contracts import (
@@ -147,6 +148,18 @@ class TestLogs(ConnectorContract):
 
 class TestAlerts(ConnectorContract):
     spec = alerts.SPEC
+
+
+class TestFreshness(ConnectorContract):
+    spec = freshness.SPEC
+
+    def options(self) -> Any:
+        slas = {
+            "raw/orders": SlaOption(freshness=Duration("2h"), availability="99.9%"),
+            "mart": SlaOption(freshness=Duration("1h"), partitions="each"),
+            "raw/*": SlaOption(availability="90%"),
+        }
+        return self.spec.config(sla=slas, again=Duration("3h"))
 
 
 # --- exporters -------------------------------------------------------------------------------------------------------
