@@ -192,12 +192,6 @@ async def test_a_whole_push_address_is_taken_as_it_is() -> None:
     assert http.requests[0][1] == "http://gateway/custom/push"
 
 
-async def test_a_web_page_is_no_answer_of_lokis() -> None:
-    http = FakeHttp(lambda method, url, body: Response(200, {"content-type": "text/html"}, b"<html>Sign in</html>"))
-    with pytest.raises(RetryableError, match="web page"):
-        await Loki(LokiConfig(), http).send(Payload(b"{}"))
-
-
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [

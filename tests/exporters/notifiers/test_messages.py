@@ -7,19 +7,20 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.notifiers import console, slack
+from exporters.notifiers import alertmanager, apprise, console, mail, pagerduty, slack_blocks, slack_threads
 from exporters.notifiers.message import message, one_line
 from pipeline.alert_json import alert_json
 from pipeline.clock import HOUR, MINUTE
 from pipeline.facts import ErrorInfo
 from pipeline.lineage import Impact
-from pipeline.signals import Alert, AlertState, Links, Severity
+from pipeline.signals import Alert, AlertState, Links, Member, Severity
 
 GOLDEN = Path(__file__).parent / "golden"
 TWO = 1_705_284_000_000_000_000  # 2024-01-15 02:00 UTC
@@ -88,8 +89,26 @@ CASES = {
         SEED, kind="run_failure", title="Step Failed", asset="", job="nightly", step_key="vacuum[bad]", impact=None,
         error=ErrorInfo("ChildProcessCrashException", ""),
     ),
+    "group": msgspec.structs.replace(
+        SEED, kind="backfill_failure", title="44 of 1,000 partitions failed", asset="", partition=None, job="backfill",
+        error=None, late=True, members_total=44, grouped_by="backfill", members=(
+            Member("k#1", "firing", "asset_failure", "ERROR", asset="orders", partition="2024-01-01", message="Full"),
+            Member("k#2", "digest", "check_failure", "WARNING", asset="stg", check="no_duplicates", count=3),
+            Member("k#3", "resolved", "run_failure", "ERROR", job="nightly", step_key="vacuum"),
+        ),
+    ),
+    "cut": msgspec.structs.replace(
+        SEED, acknowledged_by="ana", error=ErrorInfo("DatabaseError", "\n".join(f"line {n}" for n in range(40)))
+    ),
     "hostile": HOSTILE,
 }  # fmt: skip
+
+
+ENVELOPE = mail.Envelope("dagtel <alerts@example.com>", ("data@example.com", "oncall@example.com"), prefix="[dagtel]")
+
+
+def held_json(name: str, value: object) -> None:
+    held(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def held(name: str, text: str) -> None:
@@ -110,14 +129,42 @@ def test_console(case: str) -> None:
 def test_slack(case: str) -> None:
     said = message(CASES[case])
     assert said is not None
-    style: slack.Style = "buttons" if case == "digest" else "links"
-    body = json.loads(slack.render(said, "#data-alerts" if case == "firing" else "", style))
-    held(f"{case}.slack.json", json.dumps(body, indent=1, ensure_ascii=False) + "\n")
+    style: slack_blocks.Style = "buttons" if case == "digest" else "links"
+    held_json(f"{case}.slack.json", slack_blocks.body(said, style, {"@oncall-data": "S0123ABCD"}))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_slack_thread(case: str) -> None:
+    job = slack_threads.job(CASES[case], "links", {"@oncall-data": "S0123ABCD"})
+    held_json(f"{case}.slack-reply.json", job.reply)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pagerduty(case: str) -> None:
+    held_json(f"{case}.pagerduty.json", pagerduty.events(CASES[case], "data-platform"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_email(case: str) -> None:
+    made = mail.mail(CASES[case], ENVELOPE)
+    held(f"{case}.eml", made.decode().replace("\r\n", "\n"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_alertmanager(case: str) -> None:
+    held_json(
+        f"{case}.alertmanager.json", msgspec.to_builtins(alertmanager.change(CASES[case], {"environment": "prod"}))
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_apprise(case: str) -> None:
+    held_json(f"{case}.apprise.json", json.loads(apprise.render(CASES[case])))
 
 
 @pytest.mark.parametrize("case", ["firing", "run"])
 def test_json(case: str) -> None:
-    held(f"{case}.alert.json", json.dumps(json.loads(alert_json(CASES[case])), indent=1, ensure_ascii=False) + "\n")
+    held_json(f"{case}.alert.json", json.loads(alert_json(CASES[case])))
 
 
 @pytest.mark.parametrize("case", ["firing", "escalated"])
@@ -232,18 +279,21 @@ alerts = st.builds(
 )
 
 
+LINK = re.compile(r"<https?://[^<>|\s]+\|[A-Za-z0-9 ]+>")
+
+
 @given(alerts)
 def test_slacks_limits_hold_and_nothing_from_outside_is_markup(alert: Alert) -> None:
     said = message(alert)
     assert said is not None
-    body = json.loads(slack.render(said))
+    body: Any = slack_blocks.body(said)
     blocks = [block for attachment in body.get("attachments", ()) for block in attachment["blocks"]]
     assert len(body["blocks"] + blocks) <= 50
     (header,) = body["blocks"]
     assert 0 < len(header["text"]["text"]) <= 150
     for section in blocks:
-        text = section["text"]["text"]
-        assert 0 < len(text) <= 3000
+        text = LINK.sub("", section["text"]["text"])
+        assert 0 < len(section["text"]["text"]) <= 3000
         assert not re.search(r"[<>]", text)
         assert not re.search(r"&(?!amp;|lt;|gt;)", text)
         assert section["text"]["verbatim"] is True

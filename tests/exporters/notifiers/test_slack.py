@@ -1,11 +1,14 @@
-"""Slack's rules: what is sent, and what each answer means."""
+"""Slack's rules: what is sent by a webhook, and what each answer means."""
 
 import json
 import logging
+import re
 
+import msgspec
 import pytest
 
 from exporters.notifiers.slack import SPEC, Slack, SlackConfig
+from exporters.notifiers.slack_words import WORDS
 from pipeline.batch import WHOLE, Batch
 from pipeline.components import Exporter, Payload
 from pipeline.errors import PermanentError, RetryableError
@@ -78,10 +81,17 @@ async def test_a_failure_of_slack_is_tried_again(status: int) -> None:
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(400, b"invalid_blocks"), (403, b"action_prohibited"), (404, b"no_service"), (410, b"channel_is_archived")],
+    [
+        (400, b"invalid_blocks"),
+        (403, b"action_prohibited"),
+        (404, b"no_service"),
+        (410, b"channel_is_archived"),
+        (403, b"invalid_token"),
+    ],
 )
-async def test_a_refusal_is_final_and_says_why(status: int, body: bytes) -> None:
-    with pytest.raises(PermanentError, match=body.decode()):
+async def test_a_refusal_is_final_and_says_why_and_what_it_means(status: int, body: bytes) -> None:
+    word = body.decode()
+    with pytest.raises(PermanentError, match=f"answered {status}: {word} .{WORDS[word][:20]}"):
         await slack(answering(status, body)).send(Payload(b"{}", 1))
 
 
@@ -96,3 +106,19 @@ async def test_no_error_shows_the_webhook() -> None:
     assert "s3cr3t" not in str(raised.value)
     assert raised.value.__cause__ is None
     assert "s3cr3t" not in repr(SlackConfig(webhook_url=Secret(URL)))
+
+
+def test_faults_of_the_configuration_are_named() -> None:
+    config = SlackConfig(bot_token=Secret("xoxb"), mentions={"@a": "S0123ABCD", "@b": "<!channel>"}, api_url="slack")
+    assert [path for path, _ in config.problems()] == ["channel", "api_url", "mentions.@b"]
+
+
+async def test_only_names_of_an_escalation_that_the_configuration_maps_are_mentions() -> None:
+    config = SlackConfig(webhook_url=Secret(URL), mentions={"@oncall": "S0123ABCD", "orders": "U0123ABCD"})
+    escalated = msgspec.structs.replace(
+        alert("escalated"), escalate_to=("@oncall", "<!here>"), asset="orders", owners=("@oncall", "<@U1>")
+    )
+    (payload,) = Slack(config, answering(200)).build(Batch([escalated], WHOLE, 0))
+    text = payload.body.decode()
+    assert text.count("<!subteam^S0123ABCD>") == 1
+    assert not re.search(r"<@|<!here|<!channel", text)
