@@ -185,6 +185,18 @@ class Limits(Protocol):
         ...
 
 
+@runtime_checkable
+class CatchesUp(Protocol):
+    """A component of scope `whole` that wants to know when it is working on old news."""
+
+    def lags(self, behind_ns: int, now_ns: int) -> None:
+        """How far domain time (`now_ns`) is behind the wall's; said before and after each read, 0 once caught up.
+
+        May write state. Never called with `clock: events`, which knows no present.
+        """
+        ...
+
+
 class Table(Protocol[K, V]):
     """State of one component and shard, committed together with the positions. Works like a dict.
 

@@ -202,7 +202,7 @@ def hold(life: Life, reason: str, until_ns: int, now: int, detail: str = "") -> 
 
 def released(life: Life, now: int, policy: Policy) -> tuple[Life, Alert | None]:
     """What held it is over: what has not been told is told now, if there is anything."""
-    over = {"group_wait": "first", "": "first"}.get(life.held, f"{life.held}_over")
+    over = {"group_wait": "first", "": "first", "catching_up": "late"}.get(life.held, f"{life.held}_over")
     free = _free(life)
     if not life.failing:
         return free, None  # it flaps, and is well

@@ -12,6 +12,7 @@ import msgspec
 
 from pipeline.alert_commands import Acknowledge, Command, Expire, Resolve, Silence
 from pipeline.batch import Batch
+from pipeline.clock import MINUTE
 from pipeline.components import Context, Processor, ProcessorSpec, Table
 from pipeline.cron import Cron, zone_of
 from pipeline.expressions import ExpressionError
@@ -29,6 +30,9 @@ Step = tuple[Life | None, Alert | None]
 
 LISTED = 100
 """Problems that the daily list names."""
+
+PATIENCE = 30 * MINUTE
+"""How long catching up may keep anybody from being told."""
 
 _CAUSES = ("asset_failure", "check_failure")
 """Kinds of alerts that others follow from."""
@@ -57,6 +61,7 @@ class Dedup:
             self._condition_failed,
         )
         self._lagging: bool | None = None
+        self._lags_since: int | None = None
         self._said: set[str] = set()
 
     async def process(self, batch: Batch[Item], /) -> Batch[Item]:
@@ -101,7 +106,7 @@ class Dedup:
         """The end of `--once`: what waits for its group or for room is told."""
         self._book.begin()
         told: list[Alert] = []
-        waiting = [life for _, life in self._book.lives.items() if life.held == "group_wait"]
+        waiting = [life for _, life in self._book.lives.items() if life.held in ("group_wait", "catching_up")]
         for life in sorted(waiting, key=lambda life: (life.began_ns, life.finding.fingerprint)):
             now = max(now_ns, life.latest_ns)
             told += self._say(life, alert_life.released(life, now, self._policy), now)
@@ -111,8 +116,15 @@ class Dedup:
 
     def lags(self, behind_ns: int, now_ns: int) -> None:
         """How far domain time is behind the wall's. What was held while catching up is told at its end."""
-        limit = self._config.catch_up_after.ns
+        limit = 0 if self._context.once else self._config.catch_up_after.ns
+        wall = now_ns + behind_ns
         lagging = bool(limit) and behind_ns > limit
+        if not lagging:
+            self._lags_since = None
+        elif self._lags_since is None:
+            self._lags_since = wall
+        elif wall - self._lags_since > PATIENCE:
+            lagging = False  # it does not catch up: told late is better than not told
         if lagging == self._lagging:
             return
         self._lagging = lagging
@@ -259,8 +271,9 @@ class Dedup:
 
     def _end(self, life: Life, alert: Alert | None, now_ns: int, starts: tuple[int, ...]) -> Sequence[Alert]:
         over = life if alert else alert_life.noted(life, now_ns, "resolved_untold", life.held)
+        waiting = self._book.held_by(life.finding.fingerprint)
         self._book.end(over, now_ns, starts)
-        for held in self._book.held_by(life.finding.fingerprint):
+        for held in waiting:
             until = now_ns + self._config.inhibit_grace.ns
             self._book.keep(msgspec.structs.replace(held, held_until_ns=until, held_by=""))
         if alert is None:

@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline.batch import WHOLE
 from pipeline.clock import Clock
-from pipeline.components import Position, Read
+from pipeline.components import CatchesUp, Position, Read
 from pipeline.errors import StateError
 from pipeline.events import Event
 from pipeline.runtime.context import Side
@@ -138,15 +138,29 @@ class Engine:
         if read.items:
             self.time.stamp(read.source, read.items, wall)
             limit = self.time.limit(read.source)
+            self._say_lag(getattr(read.items[0], "now_ns", wall), limit, wall)
             for stage in self._lanes[WHOLE].made.values():
                 stage.limit_ns = limit
             most = self._shop.plan.service.intake.max_items
             for start in range(0, len(read.items), most):
                 await self._enter(receiver, lane, read.items[start : start + most], self.time.of(read.source, wall))
         self.time.read(read.source, read.behind, wall)
+        self._say_lag(wall, self.time.limit(""), wall)
         self.positions[read.source] = read.position
         self._moved.add(read.source)
         self.changed = True
+
+    def _say_lag(self, first_ns: int, others_ns: int | None, wall_ns: int) -> None:
+        """Tell those who care how old the oldest is that is being read now."""
+        if self.time.mode == "events":
+            return
+        whole = self._lanes[WHOLE]
+        oldest = first_ns if others_ns is None else min(first_ns, others_ns)
+        for component in whole.components.values():
+            if isinstance(component, CatchesUp):
+                for table in whole.tables:
+                    table.begin()
+                component.lags(max(0, wall_ns - oldest), self.time.whole(wall_ns))
 
     async def _enter(self, receiver: str, lane: Lane, items: Sequence[Any], now_ns: int) -> None:
         """Push items into every pipeline that the receiver feeds; each but the first gets copies of its own."""
