@@ -32,7 +32,7 @@ class ReceiverIntake:
         self._sources: set[str] = set()
         self._reads = 0
         self.used = False
-        """It was assigned sources: what its receiver names is there."""
+        """Something was put: what its receiver names is there."""
 
     def took_any(self) -> bool:
         """Whether anything was put since the last time this was asked."""
@@ -44,7 +44,6 @@ class ReceiverIntake:
         engine = self._driver.engine
         positions: dict[str, Position | None] = await self._driver.ask(lambda: engine.assign(wanted))
         self._sources.update(wanted)
-        self.used = True
         await self._sides.start(engine.sides(wanted))
         self._door.statuses.set(f"receivers.{self._receiver}", Status.OK)
         return positions
@@ -74,6 +73,7 @@ class ReceiverIntake:
         if read.rejected:
             telemetry.rejected.add(len(read.rejected), self._labels)
         self._reads += 1
+        self.used = True
         self._driver.post(ReadMessage(self._receiver, read))
 
     def committed(self) -> Mapping[str, Position]:

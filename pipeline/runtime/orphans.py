@@ -16,14 +16,14 @@ def settle(store: StateStore, plan: Plan) -> None:
 
     Blocks.
     """
-    state = plan.service.state
+    state, stored = plan.service.state, store.owners()
     for old, new in state.moved.items():
-        store.move(owner_of(old, plan), owner_of(new, plan))
+        store.move(_stored_owner(old, stored, plan), _owner_of(new, owners(plan)))
     for gone in state.forget:
         if gone.startswith(EXPORTERS):
             drop_unsent(store, gone.removeprefix(EXPORTERS))
         else:
-            store.forget(gone if "." in gone else owner_of(gone, plan))
+            store.forget(_stored_owner(gone, stored, plan))
     _refuse_orphans(store, store.owners() - owners(plan))
     waiting = {row.exporter for row in store.waiting()} - set(plan.exporters)
     if waiting:
@@ -39,18 +39,13 @@ def bequest(store: StateStore, old: Plan, new: Plan) -> Bequest:
 
     Raises StateError over state that nobody would read. Blocks.
     """
-    state, was = new.service.state, old.service.state
-    moved = {
-        owner_of(a, new): owner_of(b, new)
-        for a, b in state.moved.items()
-        if was.moved.get(a) != b or owner_of(a, new) not in owners(new)
-    }
-    named = [id for id in state.forget if not id.startswith(EXPORTERS)]
-    forgotten = {id if "." in id else _stored_owner(id, old, new) for id in named}
-    before = {id if "." in id else _stored_owner(id, old, old) for id in was.forget}
-    forgotten = {owner for owner in forgotten if owner not in before or owner not in owners(new)}
-    _refuse_orphans(store, store.owners() - owners(new) - set(moved) - forgotten)
-    return Bequest(moved, frozenset(forgotten))
+    state, was, stored, present = new.service.state, old.service.state, store.owners(), owners(new)
+    moved = {_stored_owner(a, stored, new): _owner_of(b, present) for a, b in state.moved.items()}
+    moved = {a: b for a, b in moved.items() if a in stored and (a not in present or state.moved != was.moved)}
+    named = {_stored_owner(id, stored, new): id for id in state.forget if not id.startswith(EXPORTERS)}
+    forgotten = frozenset(owner for owner, id in named.items() if owner not in present or id not in was.forget)
+    _refuse_orphans(store, stored - present - set(moved) - forgotten)
+    return Bequest(moved, forgotten)
 
 
 def drop_unsent(store: StateStore, exporter: str) -> None:
@@ -71,16 +66,17 @@ def owners(plan: Plan) -> set[str]:
     return processors | {f"connectors.{id}" for id in plan.connectors}
 
 
-def owner_of(id: str, plan: Plan) -> str:
-    """An id as the store knows it: `processors.dedup`; a bare `dedup` is looked up."""
+def _stored_owner(id: str, stored: Collection[str], plan: Plan) -> str:
+    """The owner of stored state by a bare id; of two, the one that the configuration does not have any more."""
+    gone = [owner for owner in stored if owner not in owners(plan)]
+    return _owner_of(id, [*gone, *stored])
+
+
+def _owner_of(id: str, known: Collection[str]) -> str:
+    """An id as the store knows it: `processors.dedup`; a bare `dedup` is looked up among those known."""
     if id.startswith(("processors.", "connectors.")):
         return id
-    return f"connectors.{id}" if id in plan.connectors else f"processors.{id}"
-
-
-def _stored_owner(id: str, old: Plan, new: Plan) -> str:
-    """A bare id that the new configuration does not have any more is looked up in the old one."""
-    return owner_of(id, new if owner_of(id, new) in owners(new) else old)
+    return next((owner for owner in known if owner.partition(".")[2] == id), f"processors.{id}")
 
 
 def _refuse_orphans(store: StateStore, orphans: Collection[str]) -> None:

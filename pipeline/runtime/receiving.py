@@ -52,7 +52,7 @@ class ReceiverUnit:
 
     @property
     def proven(self) -> bool:
-        """It has taken on a source or put something: what it names is there."""
+        """It has put something: what it names is there."""
         return self._intake.used
 
     async def build(self) -> None:

@@ -349,6 +349,8 @@ class Service:
 
     async def _reverted(self, unit: ReceiverUnit, reason: str) -> bool:
         """Whether a receiver's failure ended the reload that started it, and the configuration before is back."""
+        if self._reloads is not None:
+            await self._reloads.finished()  # it may fail before the reload that started it is through
         fresh = self._fresh.get(unit.node.id) is unit and anyio.current_time() < self._probation_end
         if self._reloads is None or not fresh or unit.proven or self._signals.stop.is_set():
             return False
