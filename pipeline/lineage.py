@@ -102,6 +102,16 @@ class Catalog:
                     queue.append((child, distance + 1))
         return dict(sorted(distances.items(), key=lambda item: (item[1], item[0])))
 
+    def upstream(self, asset: str, most: int) -> tuple[str, ...]:
+        """What `asset` is made from, directly or not, nearest first and then by key; at most so many."""
+        found: dict[str, None] = {}
+        level = [asset]
+        while level and len(found) < most:
+            parents = {parent for key in level if key in self.assets for parent in self.assets[key].upstream}
+            level = sorted(parents - found.keys() - {asset})
+            found.update(dict.fromkeys(level))
+        return tuple(found)[:most]
+
     def impact(self, asset: str) -> Impact:
         """The stale assets, the exposures that show any of them, and the owners of all of these."""
         stale = self.downstream(asset)

@@ -5,7 +5,7 @@ the event log are only ever added. The catalog is built when it is asked for and
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pipeline.asset_graph import merged
 from pipeline.components import State, Table
@@ -14,6 +14,9 @@ from pipeline.signals import Edges
 from processors.lineage_told import Told
 
 V = TypeVar("V")
+
+MAX_UPSTREAM: Final = 200
+"""Assets upstream that an alert names."""
 
 
 class LineageGraph:
@@ -29,6 +32,17 @@ class LineageGraph:
         self._catalog: Catalog | None = None
         self._impacts: dict[str, Impact] = {}
         self._last: dict[str, Told] = {}
+        self._whole = True
+
+    def begin(self) -> None:
+        """A call begins. If the one before was undone, the catalog may hold what it had learned."""
+        if not self._whole:
+            self._changed()
+        self._whole = False
+
+    def done(self) -> None:
+        """The call has come to its end."""
+        self._whole = True
 
     def learn(self, edges: Edges) -> None:
         """The event log told of edges."""
@@ -71,6 +85,10 @@ class LineageGraph:
         if impact is None:
             impact = self._impacts[asset] = catalog.impact(asset)
         return impact
+
+    def upstream(self, asset: str) -> tuple[str, ...]:
+        """What it is made from, nearest first."""
+        return self._current().upstream(asset, MAX_UPSTREAM)
 
     def _current(self) -> Catalog:
         if self._catalog is None:

@@ -29,6 +29,9 @@ Item = Alert | Edges
 FILE_WAIT_S: Final = 10.0
 """How long a start waits for local files: they are read in far less, and `--once` needs them with its first alert."""
 
+_CAUSES: Final = ("asset_failure", "check_failure")
+"""Kinds of alerts that are no consequence of what fails upstream: the others say what they are made from."""
+
 _SOURCES: Final = ("file", "graphql", "asset_graph", "dbt_manifest")
 """What is kept in state, in the order of its word."""
 
@@ -89,6 +92,7 @@ class LineageImpact:
 
     async def process(self, batch: Batch[Item], /) -> Batch[Item]:
         """The batch's alerts, failures with their impact; edges are taken out of it."""
+        self._graph.begin()
         given: list[Item] = []
         for item in batch.items:
             if isinstance(item, Edges):
@@ -97,12 +101,14 @@ class LineageImpact:
                 given.append(self._frozen(item))
             else:
                 given.append(item)
+        self._graph.done()
         return batch.carrying(given)
 
     def _frozen(self, alert: Alert) -> Alert:
         facts = self._graph.facts(alert.asset)
         told_of = with_facts(alert, facts) if facts else alert
-        return msgspec.structs.replace(told_of, impact=self._graph.impact(alert.asset))
+        upstream = () if alert.kind in _CAUSES else self._graph.upstream(alert.asset)
+        return msgspec.structs.replace(told_of, impact=self._graph.impact(alert.asset), upstream=upstream)
 
 
 @asynccontextmanager

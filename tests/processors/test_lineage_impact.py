@@ -271,3 +271,10 @@ async def test_what_is_no_manifest_says_so(tmp_path: Path) -> None:
 async def test_senseless_options_are_named() -> None:
     config = LineageImpactConfig(graphql=GraphqlOption(url="dagster:3000"), interval=type(GraphqlOption().interval)(0))
     assert [path for path, _ in config.problems()] == ["graphql.url", "interval"]
+
+
+async def test_what_may_follow_from_others_says_what_it_is_made_from_nearest_first() -> None:
+    edges = [Edges("mart", ("b", "a"), 0), Edges("b", ("raw",), 0), Edges("raw", ("mart",), 0)]
+    stale = Alert("sla_breach", "failing", "WARNING", "p", 0, 0, 0, asset="mart")
+    told = await frozen(LineageImpactConfig(), [*edges, stale, alert("mart")])
+    assert [a.upstream for a in told] == [("a", "b", "raw"), ()]
