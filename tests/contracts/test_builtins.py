@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from connectors import alerts, freshness, logs, metrics, spans
+from connectors import alerts, anomalies, freshness, logs, metrics, spans
 from connectors.sla import SlaOption
 from exporters import console, file, kafka, loki, otlp, prometheus
 from exporters.notifiers import console as console_alerts
@@ -160,6 +160,14 @@ class TestFreshness(ConnectorContract):
             "raw/*": SlaOption(availability="90%"),
         }
         return self.spec.config(sla=slas, again=Duration("3h"))
+
+
+class TestAnomalies(ConnectorContract):
+    spec = anomalies.SPEC
+
+    def options(self) -> Any:
+        few = anomalies.BaselineOption(history=4, at_least=3)
+        return self.spec.config(baseline=few, watch=(anomalies.WatchOption(field="dagster/row_count"),))
 
 
 # --- exporters -------------------------------------------------------------------------------------------------------
