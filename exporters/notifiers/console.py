@@ -15,7 +15,7 @@ from pipeline.signals import Alert, Signal
 
 
 class ConsoleAlertsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Prints alerts for a person to read."""
+    """Prints alerts for a person to read, whoever is meant by them."""
 
     stream: Literal["stdout", "stderr"] = "stdout"
     """Where to print."""
@@ -29,7 +29,7 @@ class ConsoleAlerts:
 
     def build(self, batch: Batch[Alert], /) -> Sequence[Payload]:
         """A text an alert."""
-        return payloads(batch.items, _rendered)
+        return payloads(batch.items, None, _rendered)
 
     async def send(self, payload: Payload, /) -> Receipt | None:
         """Print it."""
@@ -50,8 +50,9 @@ def render(said: Message) -> str:
         [f"{name}: {value}" for name, value in said.fields],
         list(said.text),
         _error(said),
+        ["Problems:", *(f"  • {line}" for line in said.members)] if said.members else [],
         ["Downstream Impact:", *(f"  • {line}" for line in said.impact)] if said.impact else [],
-        *([line] for line in said.closing),
+        *([line] for line in said.ending),
         ["Quick Actions:", *(f"  [{action.label}] {action.url}" for action in said.actions)] if said.actions else [],
     ]
     return "\n" + "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n\n"
@@ -66,6 +67,8 @@ def _error(said: Message) -> list[str]:
         lines.append(f"  File: {said.error.file}")
     if said.error.line:
         lines.append(f"  Line: {said.error.line}")
+    if said.error.rest:
+        lines.append(f"  The whole text: {said.error.rest}")
     return lines
 
 

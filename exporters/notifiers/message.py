@@ -7,18 +7,22 @@ is the renderer's duty. Words are the seed's: a problem has a title with a mark,
 import re
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
 from pipeline.alert_json import LAST_NS
 from pipeline.clock import DAY, HOUR, MINUTE, SECOND
-from pipeline.facts import ErrorInfo
-from pipeline.signals import Alert, Links, Severity
+from pipeline.signals import Alert, Links, Member, Severity
 
 NAME: Final = 300
 """Characters of a name (asset, partition, owner) that are shown."""
 ERROR: Final = 1000
 ERROR_LINES: Final = 5
+MEMBERS: Final = 10
+"""Problems of a group that are listed."""
+LINK: Final = 2000
+"""Characters of a link; a longer one is left out."""
 NAMED: Final = 5
 """How many of a list (dashboards, owners, partitions) are named before the rest is counted."""
 
@@ -33,18 +37,25 @@ MARKS: Final[dict[Severity, str]] = {"INFO": "ℹ️", "WARNING": "⚠️", "ERR
 
 # Control characters, and those that turn the direction of text: neither has a place in a message.
 _CONTROL: Final = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
 )
+_URL: Final = re.compile(r"https?://[!#-;=?-\[\]_a-z~%]+", re.IGNORECASE)
+_URL_SAFE: Final = "!#$%&'()*+,/:;=?@[]~"
 _SPACE: Final = re.compile(r"\s+")
 
 
 class ErrorText(msgspec.Struct, frozen=True):
-    """What went wrong. `label` is "Error", or "Error (consistent)" of a problem that persists."""
+    """What went wrong. `label` is "Error", or "Error (consistent)" of a problem that persists.
+
+    `rest` is where the whole text is, where this one is cut and such a place is known.
+    """
 
     label: str
     text: str
     file: str = ""
     line: int = 0
+    rest: str = ""
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -63,7 +74,9 @@ class Message(msgspec.Struct, frozen=True):
     fields: tuple[tuple[str, str], ...]
     text: tuple[str, ...] = ()
     error: ErrorText | None = None
+    members: tuple[str, ...] = ()
     impact: tuple[str, ...] = ()
+    escalate_to: tuple[str, ...] = ()
     closing: tuple[str, ...] = ()
     actions: tuple[Action, ...] = ()
 
@@ -71,6 +84,16 @@ class Message(msgspec.Struct, frozen=True):
     def heading(self) -> str:
         """Mark and title."""
         return f"{self.mark} {self.title}"
+
+    @property
+    def ending(self) -> tuple[str, ...]:
+        """Who it escalates to, and what comes next."""
+        return (*((f"Escalating to: {', '.join(self.escalate_to)}",) if self.escalate_to else ()), *self.closing)
+
+    @property
+    def gist(self) -> str:
+        """In a few words, for a phone's screen: where it is, else what is said of it."""
+        return self.fields[0][1] if self.fields else self.text[0] if self.text else ""
 
 
 def message(alert: Alert) -> Message | None:
@@ -87,8 +110,10 @@ def message(alert: Alert) -> Message | None:
         colour=COLOURS[alert.severity],
         fields=_fields(alert) if first else (),
         text=(_summary(alert) if first else _counted(alert)),
-        error=_error(alert.error, "Error (consistent)" if persists else "Error"),
+        error=_error(alert, "Error (consistent)" if persists else "Error"),
+        members=_members(alert),
         impact=_impact(alert),
+        escalate_to=_names(alert.escalate_to),
         closing=_closing(alert),
         actions=_actions(alert.links),
     )
@@ -98,7 +123,8 @@ def subject(alert: Alert) -> str:
     """What the problem is of, in one name."""
     if alert.check:
         return _line(f"{alert.check} of {alert.asset}")
-    return _line(alert.asset or (f"{alert.step_key} of {alert.job}" if alert.step_key else alert.job) or alert.title)
+    step = f"{alert.step_key} of {alert.job}" if alert.step_key else alert.job
+    return _line(alert.asset or step) or _line(alert.title) or _line(alert.kind) or "unknown"
 
 
 def one_line(text: str, limit: int = NAME) -> str:
@@ -109,6 +135,12 @@ def one_line(text: str, limit: int = NAME) -> str:
 def cut(text: str, limit: int) -> str:
     """At most `limit` characters, with an ellipsis where some are missing."""
     return text if len(text) <= limit else text[: max(0, limit - 1)].rstrip() + "…"
+
+
+def link(url: str) -> str:
+    """A link that is only a link: http or https, nothing in it that ends one in any markup; "" for what is none."""
+    safe = quote(one_line(url, LINK + 1), safe=_URL_SAFE)
+    return safe if len(safe) <= LINK and _URL.fullmatch(safe) else ""
 
 
 _line = one_line
@@ -132,7 +164,8 @@ def _resolved(alert: Alert) -> Message:
         colour=RESOLVED_COLOUR,
         fields=(),
         text=(f"It failed {_times(alert.count)} ({span}) and has been well since {_moment(alert.now_ns)}.",),
-        error=_error(alert.error, "Error"),
+        error=_error(alert, "Error"),
+        members=_members(alert),
         actions=_actions(alert.links),
     )
 
@@ -170,12 +203,36 @@ def _counted(alert: Alert) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _error(error: ErrorInfo | None, label: str) -> ErrorText | None:
+def _error(alert: Alert, label: str) -> ErrorText | None:
+    error = alert.error
     if error is None:
         return None
     lines = [line for raw in error.message[: 4 * ERROR].splitlines() if (line := _line(raw, ERROR))]
     text = cut("\n".join(lines[:ERROR_LINES]), ERROR)
-    return ErrorText(label, text or _line(error.type), _line(error.file), error.line)
+    whole = len(error.message) <= 4 * ERROR and len(lines) <= ERROR_LINES and text == "\n".join(lines)
+    if not whole and not text.endswith("…"):
+        text = cut(f"{text} ", ERROR - 1).rstrip() + "…"
+    rest = "" if whole else link(alert.links.run)
+    return ErrorText(label, text or _line(error.type), _line(error.file), error.line, rest)
+
+
+def _members(alert: Alert) -> tuple[str, ...]:
+    """The problems of a notification that tells of several, one a line."""
+    lines = [_member(member) for member in alert.members[:MEMBERS]]
+    more = max(alert.members_total, len(alert.members)) - len(lines)
+    return (*lines, f"{more:,} more") if lines and more > 0 else tuple(lines)
+
+
+def _member(member: Member) -> str:
+    place = member.asset or (f"{member.step_key} of {member.job}" if member.step_key else member.job) or member.title
+    name = _line(f"{member.check} of {place}" if member.check else place) or _line(member.kind) or "unknown"
+    if member.partition:
+        name += f" [{_line(member.partition)}]"
+    if member.state == "resolved":
+        return f"✅ {name}"
+    times = f", {_times(member.count)}" if member.count > 1 else ""
+    said = _line(member.message)
+    return f"{MARKS[member.severity]} {name}{times}" + (f": {said}" if said else "")
 
 
 def _impact(alert: Alert) -> tuple[str, ...]:
@@ -198,8 +255,10 @@ def _impact(alert: Alert) -> tuple[str, ...]:
 
 def _closing(alert: Alert) -> tuple[str, ...]:
     lines = []
-    if alert.escalate_to:
-        lines.append(f"Escalating to: {_list(alert.escalate_to)}")
+    if alert.late:
+        lines.append(f"This is told late: it failed at {_moment(alert.last_ns)}, while nobody was listening.")
+    if alert.acknowledged_by:
+        lines.append(f"Acknowledged by {_line(alert.acknowledged_by)}.")
     if alert.repeat_ns:
         lines.append(f"This alert will repeat every {_duration(alert.repeat_ns, one='')} until resolved.")
     return tuple(lines)
@@ -213,15 +272,19 @@ def _actions(links: Links) -> tuple[Action, ...]:
         ("Retry", links.retry),
         ("Silence 1h", links.silence),
     ]
-    return tuple(Action(label, url) for label, url in labelled if url)
+    return tuple(Action(label, safe) for label, url in labelled if (safe := link(url)))
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
 def _list(names: tuple[str, ...], total: int = 0) -> str:
-    shown, more = [_line(name) for name in names[:NAMED]], max(total, len(names)) - NAMED
+    shown, more = _names(names), max(total, len(names)) - NAMED
     return ", ".join(shown) + (f" and {more} more" if more > 0 and len(shown) == NAMED else "")
+
+
+def _names(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_line(name) for name in names[:NAMED])
 
 
 def _kind(kind: str) -> str:

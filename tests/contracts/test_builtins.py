@@ -1,6 +1,7 @@
 """Every built-in component keeps the contract of its kind; test_registry.py sees to it that none is missing."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -10,10 +11,13 @@ from connectors import alerts, anomalies, freshness, logs, metrics, spans
 from connectors.sla import SlaOption
 from exporters import console, file, kafka, loki, otlp, prometheus
 from exporters.notifiers import console as console_alerts
-from exporters.notifiers import slack, webhook
+from exporters.notifiers import alertmanager, apprise, email, pagerduty, slack, webhook
+from pipeline.http import Response
 from pipeline.options import Duration, Secret, Size
 from pipeline.signals import Alert, Signal
 from pipeline.testing import strategies
+from pipeline.testing.clock import VirtualClock
+from pipeline.testing.context import FakeContext
 from pipeline.testing.contracts import (
     ConnectorContract,
     ExporterContract,
@@ -237,6 +241,46 @@ class TestWebhook(Notifier, HttpExporterContract):
 
     def options(self) -> Any:
         return self.spec.config(url=Secret("http://webhook.test/"))
+
+
+class TestPagerDuty(Notifier, HttpExporterContract):
+    spec = pagerduty.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(routing_key=Secret("0" * 32))
+
+    def answer(self) -> Response:
+        return Response(202, {}, b'{"status":"success"}')
+
+
+class TestEmail(Notifier, PayloadContract):
+    """Sending is held against a real server in tests/exporters/notifiers/test_email.py."""
+
+    spec = email.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(host="localhost", sender="a@example.com", recipients=("b@example.com",))
+
+
+class TestAlertmanager(Notifier, HttpExporterContract):
+    spec = alertmanager.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(endpoints=("http://alertmanager.test",))
+
+    @asynccontextmanager
+    async def built(self, context: FakeContext | None = None) -> AsyncIterator[Any]:
+        """On a clock that stands: when an alert ends is said when it is sent."""
+        yield alertmanager.Alertmanager(self.options(), context or FakeContext("alertmanager"), VirtualClock())
+
+
+class TestApprise(Notifier, PayloadContract):
+    """Sending is held against a real server in tests/exporters/notifiers/test_apprise.py."""
+
+    spec = apprise.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(urls=(Secret("json://127.0.0.1:9"),))
 
 
 class TestConsoleAlerts(Notifier, ExporterContract):

@@ -41,6 +41,16 @@ ELSEWHERE: dict[tuple[str, str], tuple[type[SpecContract], str, str]] = {
         "tests/receivers/test_kafka_real.py",
         "reads a broker: positions, restarts and records that cannot be decoded are tested against a real one",
     ),
+    ("exporters", "email"): (
+        PayloadContract,
+        "tests/exporters/notifiers/test_email.py",
+        "talks to a mail server: refusals, some recipients refused, cut connections are tested against a real one",
+    ),
+    ("exporters", "apprise"): (
+        PayloadContract,
+        "tests/exporters/notifiers/test_apprise.py",
+        "calls by a library of its own: refusals and services that are away are tested against a real server",
+    ),
     ("exporters", "kafka"): (
         PayloadContract,
         "tests/exporters/test_kafka.py",

@@ -173,6 +173,18 @@ def test_the_docs_show_what_is_sent(case: str) -> None:
     assert (GOLDEN / f"{case}.txt").read_text().strip() in docs
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "escalated.slack.json", "escalated.slack-reply.json", "firing.pagerduty.json", "resolved.pagerduty.json",
+        "firing.alert.json", "firing.alertmanager.json", "firing.apprise.json", "escalated.txt",
+    ],
+)  # fmt: skip
+def test_the_docs_show_each_notifiers_messages(name: str) -> None:
+    docs = (GOLDEN.parents[3] / "docs" / "notifiers.md").read_text()
+    assert (GOLDEN / name).read_text().strip() in docs
+
+
 def test_the_first_failure_is_the_seeds_picture() -> None:
     said = message(msgspec.structs.replace(SEED, links=Links()))
     assert said is not None
