@@ -16,7 +16,8 @@ from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.host import Host
 from pipeline.runtime.ids import Ids
-from pipeline.runtime.lanes import Workshop
+from pipeline.runtime.inherit import Bequest
+from pipeline.runtime.lanes import NOTHING_MOVED, Workshop
 from pipeline.runtime.outbox import Outbox
 from pipeline.runtime.status import Statuses
 from pipeline.runtime.telemetry import Telemetry
@@ -36,8 +37,8 @@ class Sent(msgspec.Struct, frozen=True):
 class Harness:
     """One life of a process, from its start to its crash."""
 
-    def __init__(self, engine: Engine, store: StateStore, outboxes: dict[str, Outbox]) -> None:
-        self.engine, self.store, self.outboxes = engine, store, outboxes
+    def __init__(self, engine: Engine, store: StateStore, outboxes: dict[str, Outbox], workshop: Workshop) -> None:
+        self.engine, self.store, self.outboxes, self.workshop = engine, store, outboxes, workshop
 
     async def assign(self, *sources: str) -> dict[str, Position | None]:
         return await self.engine.assign(sources)
@@ -64,6 +65,14 @@ class Harness:
             outbox.release([row for row in commit.outbox if row.exporter == id])
         return list(commit.outbox)
 
+    async def reload(self, workshop: Workshop, bequest: Bequest = NOTHING_MOVED) -> list[OutboxRow]:
+        """All lanes built anew after a last checkpoint, with another plan or the same. Gives that one's payloads."""
+        rows = await self.commit()
+        replaced = await self.engine.rebuild(workshop, bequest, _ready)
+        for lane in replaced.lanes:
+            await lane.close()
+        return rows
+
     async def send(self, exporter: str) -> Sent | None:
         """Send the oldest waiting payload; it is not acknowledged yet. None when nothing waits."""
         outbox = self.outboxes[exporter]
@@ -78,6 +87,10 @@ class Harness:
     def acknowledge(self, sent: Sent) -> None:
         self.outboxes[sent.exporter].acked(sent.id)
         self.engine.acknowledge(Ack(sent.id, sent.exporter))
+
+
+async def _ready(mounts: object) -> None:
+    """Nothing is served here."""
 
 
 @asynccontextmanager
@@ -100,11 +113,10 @@ async def harness(plan: Plan, path: Path, clock: Clock, once: bool = False) -> A
                 outbox = Outbox(id, node.spec, host.component, node.delivery, ids, dead, lambda: None)
                 outbox.restore([row for row in waiting if row.exporter == id])
                 outboxes[id] = outbox
-            engine = Engine(
-                Workshop(plan, tasks, gifts, outboxes, dead, statuses, telemetry), store, clock, plan.service.clock
-            )
+            workshop = Workshop(plan, tasks, gifts, outboxes, dead, statuses, telemetry)
+            engine = Engine(workshop, store, clock, plan.service.clock)
             await engine.open()
-            yield Harness(engine, store, outboxes)
+            yield Harness(engine, store, outboxes, workshop)
             tasks.cancel_scope.cancel()
     finally:
         store.close()

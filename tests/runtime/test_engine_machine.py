@@ -261,6 +261,26 @@ class Machine(RuleBasedStateMachine):
         self.portal.call(self.process.engine.release, [source])
         self._assign(source)
 
+    @rule(fails=st.booleans())
+    def reloaded(self, fails: bool) -> None:
+        """A new plan takes over at a barrier; or its building fails, and the old one goes on as if nothing were."""
+        workshop = self.process.workshop
+        if fails:
+            connectors = {**workshop.plan.connectors, "sum": _broken(workshop.plan.connectors["sum"])}
+            broken = msgspec.structs.replace(workshop.plan, connectors=connectors)
+            workshop = msgspec.structs.replace(workshop, plan=broken)
+        before = self.process.store.waiting()
+        try:
+            rows = self.portal.call(self.process.reload, workshop)
+        except ZeroDivisionError:
+            assert fails
+            assert len(self.process.store.waiting()) >= len(before)
+            self.committed.update({row.id: _body(self.process, row.id) for row in self.process.store.waiting()})
+        else:
+            assert not fails
+            self.committed.update({row.id: row.payload.body for row in rows})
+        self.stored = dict(self.taken)
+
     @rule(after_barrier=st.booleans())
     def crash(self, after_barrier: bool) -> None:
         if after_barrier:
@@ -314,6 +334,23 @@ class Machine(RuleBasedStateMachine):
         assert over + still_open == len(well)
         letters = Counter(letter.origin for letter in self.process.store.dead_letters())
         assert letters == Counter(f"{e.source}@{e.offset}" for e in poisoned)
+
+
+def _broken(node: Node) -> Node:
+    """The same component, whose `build` raises."""
+
+    @asynccontextmanager
+    async def breaking(options: NoOptions, context: Context) -> AsyncIterator[object]:
+        context.state.table("totals", str, int, version=1).put("x", 10**6)
+        yield 1 // 0
+
+    return msgspec.structs.replace(node, spec=msgspec.structs.replace(node.spec, build=breaking))
+
+
+def _body(process: Harness, id: int) -> bytes:
+    payload = process.store.payload(id)
+    assert payload is not None
+    return payload.body
 
 
 def _table(process: Harness, shard: str, name: str) -> dict:
