@@ -35,12 +35,13 @@ class Gauges:
         if last_s is None or now_s - last_s >= every:
             slots: Iterable[int] = range(every)
         else:
-            slots = {second % every for second in range(last_s + 1, now_s + 1)}
-        return [sample for slot in slots for asset in list(self._slots[slot]) for sample in self._of(asset, now_ns)]
+            slots = [second % every for second in range(last_s + 1, now_s + 1)]
+        assets = sorted(asset for slot in slots for asset in self._slots.get(slot, ()))
+        return [sample for asset in assets for sample in self._of(asset, now_ns)]
 
     def _of(self, asset: str, now_ns: int) -> Iterator[Sample]:
         figures = dict(self._figures(asset, now_ns))
-        for name in self._given.get(asset, frozenset()) - figures.keys():
+        for name in sorted(self._given.get(asset, frozenset()) - figures.keys()):
             yield self._sample(asset, name, None, now_ns)
         for name, value in figures.items():
             yield self._sample(asset, name, value, now_ns)
