@@ -4,9 +4,11 @@ Commit, then publish: `build` encodes the samples, the runtime commits the paylo
 where a scrape can see them. A figure that was published and then lost by a crash would go back, which `increase()`
 takes for a reset. Later samples of a series win, so payloads are sent in order, by one sender.
 
-Holding (docs/metrics.md): a counter that begins while we run shows as 0 until one scrape has seen it. What the first
-publication after a restart brings was published before and is never held: to show it as 0 would be a reset. Nor is
-what began longer ago than `hold` when it is published: then we are catching up, and history is no burst of today.
+Holding (docs/metrics.md): a counter that begins shows as 0 until one scrape has seen it. The receipt says up to which
+time figures were published, and a figure shows its value only once the receipt of its first publication is committed.
+So after a restart we know of each series whether anybody can have seen its value: if so, to show 0 would be a reset;
+if not, it began while we were down or unseen, and is held as ever. What began longer ago than `hold` when it is
+published is not held: then we are catching up, and history is no burst of today.
 """
 
 import gzip
@@ -18,7 +20,7 @@ from typing import Final
 import msgspec
 from anyio import to_thread
 
-from exporters.prometheus_text import Figures, Kind, label_name, metric_name
+from exporters.prometheus_text import Figure, Figures, Kind, label_name, metric_name
 from pipeline.batch import Batch
 from pipeline.components import Context, ExporterSpec, Payload, Receipt
 from pipeline.delivery import Delivery, QueueBatch, SendingQueue
@@ -76,7 +78,8 @@ class Prometheus:
         self._log = context.log
         self._textfile = Path(config.textfile) if config.textfile else None
         self._hold_ns = 0 if context.once else config.hold.ns
-        self._fresh = context.receipt is None
+        self._context = context
+        self._before_ns = _published_ns(context.receipt)
         self._first_ns: int | None = None  # time of the first payload that this process built
         self._odd: set[str] = set()
 
@@ -101,7 +104,7 @@ class Prometheus:
         # A payload left over from before a crash is a part of the figures; the whole of them follows at once.
         if self._textfile is not None and self._first_ns is not None and body.at_ns >= self._first_ns:
             await to_thread.run_sync(write_whole, self._textfile, self.figures.text(holding=False))
-        return b"published"
+        return str(body.at_ns).encode()
 
     def _publish(self, line: Line, body: Body) -> None:
         if line.value is None:
@@ -116,10 +119,13 @@ class Prometheus:
             self.figures.hold(new, body.at_ns + self._hold_ns)
 
     def _begins(self, line: Line, at_ns: int) -> bool:
-        """Whether nobody can have seen this series, and somebody should see it at 0 first."""
-        if line.kind == "gauge" or not line.since_ns or self._first_ns is None or not _counted(line):
+        """Whether nobody can have seen this series, and somebody should see it at 0 first.
+
+        Also one that begins with 0: it may count on before the next scrape.
+        """
+        if line.kind == "gauge" or not line.since_ns:
             return False
-        return (self._fresh or line.since_ns > self._first_ns) and at_ns - line.since_ns < self._hold_ns
+        return line.since_ns > self._before_ns and at_ns - line.since_ns < self._hold_ns
 
     def _say_odd(self, name: str, reason: str) -> None:
         if name not in self._odd:
@@ -151,12 +157,22 @@ class Prometheus:
         shown = scope["method"] == "GET"
         await _answer(send, 200, headers, body if shown else b"")
         if shown:
-            self.figures.release(held)
+            self.figures.release(self._released(held))
+
+    def _released(self, seen: Sequence[Figure]) -> list[Figure]:
+        """Those of the held figures that may show their values, now that they were seen at 0."""
+        committed_ns = _published_ns(self._context.receipt) + self._hold_ns
+        return [figure for figure in seen if (figure.held_until or 0) <= committed_ns]
 
     def _rendered(self, accept: str) -> tuple[bytes, bytes]:
         if prefers(accept, "application/openmetrics-text", ("text/plain", "text/*", "*/*")):
             return _OPENMETRICS, self.figures.openmetrics(holding=True).encode()
         return _TEXT, self.figures.text(holding=True).encode()
+
+
+def _published_ns(receipt: Receipt | None) -> int:
+    """Up to which time figures were published, by a committed receipt; 0 where none was."""
+    return int(receipt) if receipt and receipt.isdigit() else 0
 
 
 def prefers(header: str, wanted: str, others: Sequence[str]) -> bool:
@@ -209,10 +225,6 @@ async def _answer(
 
 def _gzip(body: bytes) -> bytes:
     return gzip.compress(body, 1, mtime=0)
-
-
-def _counted(line: Line) -> bool:
-    return line.value.count > 0 if isinstance(line.value, HistogramValue) else bool(line.value)
 
 
 def _line(sample: Sample) -> Line:

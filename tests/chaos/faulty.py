@@ -122,7 +122,7 @@ def _server(proxy: Faulty, address: tuple[str, int]) -> ThreadingHTTPServer:
             elif turn % 3 == 1 and proxy.takes_pages:
                 self._answer(200, LOGIN_PAGE, {"Content-Type": "text/html"})
             else:
-                self._answer(500, bytes(range(256)), {"Content-Type": "application/json"})
+                self._answer(502, bytes(range(256)), {"Content-Type": "application/json"})
 
         def _pass(self, body: bytes) -> bool:
             found = self._ask(body)

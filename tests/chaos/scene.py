@@ -140,7 +140,7 @@ class Scene:
     def in_loki(self, truth: Truth) -> Counter[str]:
         """How often each event's line is in Loki."""
         found: Counter[str] = Counter()
-        for begin_ns, end_ns in slices(truth.times_ns, 2000):
+        for begin_ns, end_ns in slices(truth.times_ns, 1000):
             query = {"query": f'{{job="{self.name}"}}', "start": begin_ns, "end": end_ns, "limit": 5000}
             with urlopen(f"{self.backends['loki']}/loki/api/v1/query_range?{urlencode(query)}", timeout=120) as answer:
                 streams = json.load(answer)["data"]["result"]

@@ -146,7 +146,7 @@ NAMED = {
     "slow": "slow (5 s to an answer)",
     "refusing": "refusing (429, 503, Retry-After 1 s)",
     "cutting": "cutting connections, before and after they took the data",
-    "garbage": "answering garbage (no HTTP, a login page, 500 with bytes)",
+    "garbage": "answering garbage (no HTTP, a login page, 502 with bytes)",
 }
 
 

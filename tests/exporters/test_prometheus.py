@@ -27,7 +27,7 @@ from exporters.prometheus import SPEC, Prometheus, PrometheusConfig, prefers
 from exporters.prometheus_text import Figures, number
 from pipeline.batch import WHOLE, Batch
 from pipeline.clock import SECOND
-from pipeline.components import Payload
+from pipeline.components import Payload, Receipt
 from pipeline.errors import RetryableError
 from pipeline.http import AsgiMessage
 from pipeline.signals import HistogramValue, Labels, Sample
@@ -67,7 +67,12 @@ def built(exporter: Prometheus, *samples: Sample) -> Payload:
 
 
 async def publish(exporter: Prometheus, *samples: Sample) -> None:
-    await exporter.send(built(exporter, *samples))
+    """Send them, and commit what that gave."""
+    commit(exporter, await exporter.send(built(exporter, *samples)))
+
+
+def commit(exporter: Prometheus, receipt: Receipt | None) -> None:
+    cast("FakeContext", exporter._context).receipt = receipt
 
 
 class Answer:
@@ -292,15 +297,33 @@ async def test_nothing_is_held_longer_than_the_bound() -> None:
         }
 
 
-async def test_after_a_restart_the_first_publication_is_not_held_and_later_beginnings_are() -> None:
+async def test_after_a_restart_what_was_published_before_is_shown_and_what_began_since_is_held() -> None:
     async with opened() as before:
-        left_over = built(before, counter(1, "left over", at=T0 - 1, since=T0 - 1))
-    async with opened(receipt=b"published") as exporter:
-        await exporter.send(left_over)
-        await publish(exporter, counter(7, "a", since=T0 - 2), counter(3, "b", since=T0))  # the whole of the figures
-        assert [await shown(exporter, asset) for asset in ("left over", "a", "b")] == [1, 7, 3]
-        await publish(exporter, counter(1, "new", at=T0 + 1, since=T0 + 1))
-        assert [await shown(exporter, "new"), await shown(exporter, "new")] == [0, 1]
+        left_over = built(before, counter(1, "left over", at=T0 + 1, since=T0 + 1))
+    async with opened(receipt=str(T0).encode()) as exporter:
+        commit(exporter, await exporter.send(left_over))
+        await publish(exporter, counter(7, "a", at=T0 + 2, since=T0 - 2), counter(3, "b", at=T0 + 2, since=T0 + 2))
+        names = ("left over", "a", "b")
+        assert samples_of((await scrape(exporter)).text) == {
+            ("runs_total", (("asset_name", name),)): value for name, value in zip(names, (0, 7, 0), strict=True)
+        }
+        assert [await shown(exporter, asset) for asset in names] == [1, 7, 3]
+
+
+async def test_a_value_is_shown_only_once_the_receipt_of_its_publication_is_committed() -> None:
+    """Else a crash would forget that it was published, and the next start would show 0: a reset."""
+    async with opened() as exporter:
+        receipt = await exporter.send(built(exporter, counter(3, since=T0)))
+        assert [await shown(exporter), await shown(exporter)] == [0, 0]
+        commit(exporter, receipt)
+        assert [await shown(exporter), await shown(exporter)] == [0, 3]
+
+
+async def test_a_counter_that_begins_with_0_and_counts_on_before_a_scrape_shows_its_0_too() -> None:
+    async with opened() as exporter:
+        await publish(exporter, counter(0, since=T0))
+        await publish(exporter, counter(2, at=T0 + 1, since=T0))
+        assert [await shown(exporter), await shown(exporter)] == [0, 2]
 
 
 async def test_with_once_nothing_is_held() -> None:
