@@ -2,7 +2,7 @@
 
 import typer
 
-from pipeline.cli import check, components, run
+from pipeline.cli import check, components, dlq, run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,3 +16,4 @@ app.command()(check.validate)
 app.command("print-config")(check.print_config)
 app.command()(check.schema)
 app.command("components")(components.components)
+app.add_typer(dlq.app, name="dlq")
