@@ -1,7 +1,8 @@
 """An alert as JSON: one object, the same wherever alerts leave as data (files, webhooks, the API).
 
 Times are RFC 3339 in UTC, durations seconds; `time` is the moment of the notification. A text that an alert does not
-have is "", a partition or error null. `impact.assets` maps each stale asset to its distance. Fields are only added.
+have is "", a partition or error null. `impact.assets` maps each stale asset to its distance. `members` are the problems
+that one notification tells of, `decisions` what was decided of its life and why. Fields are only added.
 """
 
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ import msgspec
 
 from pipeline.clock import SECOND
 from pipeline.lineage import Impact
-from pipeline.signals import Alert, Links
+from pipeline.signals import Alert, Links, Member
 
 LAST_NS = 253_402_300_799 * SECOND
 """9999-12-31 23:59:59 UTC: an event's clock can be wrong, and an alert has to come out nevertheless."""
@@ -27,6 +28,28 @@ class _Impact(msgspec.Struct, gc=False):
     assets: dict[str, int]
     exposures: tuple[str, ...]
     owners: tuple[str, ...]
+
+
+class _Member(msgspec.Struct, gc=False):
+    key: str
+    state: str
+    kind: str
+    severity: str
+    title: str
+    asset: str
+    check: str
+    job: str
+    step_key: str
+    partition: str | None
+    message: str
+    count: int
+
+
+class _Decision(msgspec.Struct, gc=False):
+    at: str
+    reason: str
+    times: int
+    detail: str
 
 
 class _Alert(msgspec.Struct, gc=False):
@@ -61,6 +84,13 @@ class _Alert(msgspec.Struct, gc=False):
     repeat_every_seconds: float
     links: Links
     tags: dict[str, str]
+    urgency: str
+    members: list[_Member]
+    members_total: int
+    grouped_by: str
+    acknowledged_by: str
+    late: bool
+    decisions: list[_Decision]
 
 
 _encode = msgspec.json.Encoder().encode
@@ -102,8 +132,19 @@ def alert_json(alert: Alert) -> bytes:
             repeat_every_seconds=alert.repeat_ns / SECOND,
             links=alert.links,
             tags=alert.tags,
+            urgency=alert.urgency,
+            members=[_member(member) for member in alert.members],
+            members_total=alert.members_total,
+            grouped_by=alert.grouped_by,
+            acknowledged_by=alert.acknowledged_by,
+            late=alert.late,
+            decisions=[_Decision(iso_time(d.at_ns), d.reason, d.times, d.detail) for d in alert.decisions],
         )
     )
+
+
+def _member(member: Member) -> _Member:
+    return _Member(*(getattr(member, name) for name in _Member.__struct_fields__))
 
 
 def iso_time(ns: int) -> str:

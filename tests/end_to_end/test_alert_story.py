@@ -49,7 +49,8 @@ def runs() -> list[Log]:
 
 def _run(number: int, failed: bool) -> Log:
     at = TWO + number * 5 * MINUTE
-    log = Log(f"run-{number}", start_ns=at - 3 * SECOND).plan("glucose_entries", "fetch").run_start().step_start("fetch")
+    log = Log(f"run-{number}", start_ns=at - 3 * SECOND)
+    log.plan("glucose_entries", "fetch").run_start().step_start("fetch")
     if failed:
         return log.step_failure("fetch", FAULT).run_failure()
     return log.materialize("glucose_entries", "fetch").step_success("fetch").run_success()

@@ -92,6 +92,13 @@ def test_an_alert_is_a_line_of_always_the_same_fields() -> None:
         "repeat_every_seconds": 0.0,
         "links": {},
         "tags": {},
+        "urgency": "",
+        "members": [],
+        "members_total": 0,
+        "grouped_by": "",
+        "acknowledged_by": "",
+        "late": False,
+        "decisions": [],
     }
 
 
