@@ -30,15 +30,17 @@ from aiokafka.errors import (
 )
 from opentelemetry.metrics import Meter
 
-from pipeline.components import Context, Intake, Receiver, ReceiverSpec
+from pipeline.components import Context, Intake, Receiver, ReceiverSpec, Rejected
 from pipeline.errors import PermanentError, RetryableError
 from pipeline.events import Event
 from pipeline.kafka_client import Security, listed, security
+from pipeline.outcomes_wire import decode_events
 from receivers.dagster_wire import decode, redecode
 from receivers.kafka_members import REVOKE_SHARE, Membership, Tp
 from receivers.kafka_options import KafkaReceiverConfig
 from receivers.kafka_partition import Decode
 from receivers.kafka_reading import Fetched, OutOfRange, Reading
+from receivers.outcomes_wire import decode_outcomes
 
 STOP_S = 5.0
 COMMIT_S = 2.0
@@ -269,9 +271,21 @@ def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
+def _redecode(config: KafkaReceiverConfig, rejected: Rejected) -> Sequence[Event]:
+    """A record that was rejected before, as it is read now. Raises DecodeError."""
+    return decode_events(rejected.body) if config.encoding == "outcomes" else redecode(config, rejected)
+
+
 @asynccontextmanager
 async def build(config: KafkaReceiverConfig, context: Context) -> AsyncIterator[Receiver[Event]]:
-    yield KafkaReceiver(config, context, decode)
+    yield KafkaReceiver(config, context, decode_outcomes if config.encoding == "outcomes" else decode)
 
 
-SPEC = ReceiverSpec("kafka", KafkaReceiverConfig, build, redecode=redecode)
+SPEC = ReceiverSpec(
+    "kafka",
+    KafkaReceiverConfig,
+    build,
+    redecode=_redecode,
+    brings=lambda config: ("run_ledger",) if config.encoding == "outcomes" else (),
+    shares=True,
+)

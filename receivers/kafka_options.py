@@ -27,6 +27,9 @@ class KafkaReceiverConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """Some of the brokers, `host:port`; a list, or one text with commas."""
     topics: Listed = ("dagster.events",)
     """Topics to read; they must exist."""
+    encoding: Literal["dagster", "outcomes"] = "dagster"
+    """What the records hold: `dagster`, stored events; `outcomes`, what the workers of a cluster made of them, written
+    by a `kafka` exporter with the same encoding (docs/cluster.md)."""
     group_id: str = "dagtel"
     """The consumer group. Processes of one group share the partitions."""
     client_id: str = "dagtel"

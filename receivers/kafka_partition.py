@@ -17,7 +17,7 @@ _value_of = itemgetter(1)
 
 
 class Decode(Protocol):
-    """Bytes to an event; raises DecodeError. See `receivers.dagster_wire.decode`."""
+    """Bytes to an event, or a list of them; raises DecodeError. See `receivers.dagster_wire.decode`."""
 
     def __call__(
         self,
@@ -28,7 +28,7 @@ class Decode(Protocol):
         record_ns: int = 0,
         headers: Headers = (),
         texts: dict[str, str] | None = None,
-    ) -> Event: ...
+    ) -> Event | list[Event]: ...
 
 
 class Record(Protocol):
@@ -57,6 +57,7 @@ class Partition:
         self, source: str, start: Start, begin: int, end: int, on_recreated: OnRecreated, decode: Decode
     ) -> None:
         self.source, self._on_recreated, self._decode = source, on_recreated, decode
+        self._holds_several = False
         self.restart(start, begin, end)
 
     def restart(self, start: Start, begin: int, end: int, goal: int | None = None) -> None:
@@ -104,7 +105,8 @@ class Partition:
             return self.advance(next_offset, end)
         items, rejected, size = self._decoded(records)
         last = records[-1]
-        self.position = position_after(next_offset, last.offset, _nanos(last), fingerprint(last.key, last.value))
+        at_ns = self._latest(items) if self._holds_several and items else _nanos(last)
+        self.position = position_after(next_offset, last.offset, at_ns, fingerprint(last.key, last.value))
         return self._read(items, rejected, size)
 
     def _see(self, end: int | None) -> bool:
@@ -144,13 +146,23 @@ class Partition:
             try:
                 if value is None:
                     raise DecodeError(TOMBSTONE)
-                items.append(decode(value, source=source, offset=offset, record_ns=at_ns, headers=headers, texts=texts))
+                found = decode(value, source=source, offset=offset, record_ns=at_ns, headers=headers, texts=texts)
+                if isinstance(found, Event):
+                    items.append(found)
+                else:
+                    items += found
+                    self._holds_several = True
                 size += len(value)
             except DecodeError as error:
                 place = f"{source}@{offset}"
                 rejected.append(Rejected(value or b"", str(error), place, source, offset, at_ns, headers))
                 size += len(value or b"")
         return items, rejected, size
+
+    def _latest(self, items: Sequence[Event]) -> int:
+        """The time that reading has come to, where records of many events carry times of their own."""
+        latest = max(event.record_ns for event in items)
+        return max(self.position.at_ns, latest)
 
     def _read(self, items: Sequence[Event], rejected: Sequence[Rejected], size: int) -> Read[object]:
         return Read(self.source, items, self.position, rejected, self.position.next < self.end, size)

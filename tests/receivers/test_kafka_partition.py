@@ -136,3 +136,17 @@ def test_markers_move_the_position_without_a_record() -> None:
 def test_the_opening_says_where_it_begins_and_whether_more_is_there() -> None:
     read = partition(begin_at(4)).opening()
     assert (read.source, read.items, read.position, read.behind) == ("t/0", (), Position(4), True)
+
+
+def test_a_record_may_hold_several_events_each_with_a_place_and_time_of_its_own() -> None:
+    def several(raw: bytes, **_: object) -> list[Event]:
+        times = [int(part) for part in raw.split()]
+        return [Event(raw, "LOG", "", 0, 20, "", "", "", source="first/7", offset=at, record_ns=at) for at in times]
+
+    part = Partition("t/0", begin_at(0), 0, 10, "fail", several)
+    read = part.take([Rec(0, b"30 20"), Rec(1, b"25")], 2, 10)
+    assert read is not None
+    assert [(event.source, event.offset) for event in read.items] == [("first/7", 30), ("first/7", 20), ("first/7", 25)]
+    assert read.position == Position(2, 30, fingerprint(b"k", b"25"))
+    read = part.take([Rec(2, b"5")], 3, 10)
+    assert read is not None and read.position.at_ns == 30
