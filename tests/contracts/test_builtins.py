@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from connectors import alerts, anomalies, freshness, logs, metrics, spans
 from connectors.sla import SlaOption
 from exporters import console, file, kafka, loki, otlp, prometheus
-from exporters.notifiers import console as console_alerts
 from exporters.notifiers import alertmanager, apprise, email, pagerduty, slack, webhook
+from exporters.notifiers import console as console_alerts
 from pipeline.http import Response
 from pipeline.options import Duration, Secret, Size
 from pipeline.signals import Alert, Signal
