@@ -8,6 +8,7 @@ import pytest
 
 from connectors.alerts import AlertsConfig, AlertsConnector
 from pipeline.batch import WHOLE, Batch
+from pipeline.options import Duration
 from pipeline.signals import Alert, Edges
 from pipeline.testing.context import FakeContext
 from processors.dedup import Dedup, DedupConfig
@@ -77,7 +78,7 @@ async def test_the_same_problem_has_the_same_fingerprint_under_every_version_of_
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_people_get_one_message_a_problem(version: str) -> None:
     items = await found(version)
-    dedup = Dedup(DedupConfig(), FakeContext())
+    dedup = Dedup(DedupConfig(group_wait=Duration("0s")), FakeContext())
     told = (await dedup.process(Batch(items, WHOLE, 0))).items
     states = Counter((a.state, a.fingerprint) for a in told if isinstance(a, Alert))
     assert set(states.values()) == {1}
