@@ -2,7 +2,7 @@
 
 import typer
 
-from pipeline.cli import check, components, dlq, run
+from pipeline.cli import check, components, dlq, run, scenarios
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,3 +17,4 @@ app.command("print-config")(check.print_config)
 app.command()(check.schema)
 app.command("components")(components.components)
 app.add_typer(dlq.app, name="dlq")
+app.command()(scenarios.test)

@@ -1,0 +1,175 @@
+"""The runtime's own engine and store on a clock that jumps from one moment to the next."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import msgspec
+from opentelemetry import trace
+
+from pipeline.components import ExporterSpec, Position, Read, ReceiverSpec, Rejected, given_by
+from pipeline.errors import DagtelError, DecodeError, RetryableError
+from pipeline.http import Response
+from pipeline.runtime.context import ComponentContext, Gifts, ShardTables
+from pipeline.runtime.dead_letters import DeadLetters
+from pipeline.runtime.engine import Engine
+from pipeline.runtime.host import Host
+from pipeline.runtime.ids import Ids
+from pipeline.runtime.lanes import Workshop
+from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.status import Statuses
+from pipeline.runtime.telemetry import Telemetry
+from pipeline.scenario.capture import Captured, Told, silenced
+from pipeline.scenario.clock import VirtualClock
+from pipeline.signals import Signal
+from pipeline.store.state import StateStore
+from pipeline.topology.plan import Node, Plan
+
+SOURCE: Final = "scenario"
+"""The one input of a scenario."""
+
+MAX_TIMERS: Final = 1_000_000
+"""Timers of one scenario; more than that is a component that never comes to rest."""
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """Entries of Dagster's event log that are there at the same time (Unix ns); none just lets time pass."""
+
+    at_ns: int
+    lines: tuple[bytes, ...] = ()
+
+
+class Played(msgspec.Struct, frozen=True):
+    """What came of a scenario: the notifications, the reasons of dead letters, side inputs that could not be had."""
+
+    told: tuple[Told, ...]
+    dead: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+class ScenarioError(DagtelError):
+    """A configuration on which no scenario can be played."""
+
+
+async def play(plan: Plan, moments: Iterable[Moment], folder: Path, *, restarts: bool = False) -> Played:
+    """Run the moments, in order, through the plan's pipelines; state is in `folder`, nothing else is touched.
+
+    `restarts`: the process is killed and started again after each moment. Raises ScenarioError, and whatever building
+    a component raises (ConfigError, StateError).
+    """
+    return await _Play(plan, tuple(moments), folder).run(restarts)
+
+
+class _Play:
+    def __init__(self, plan: Plan, moments: Sequence[Moment], folder: Path) -> None:
+        self._moments, self._path = moments, folder / "state.db"
+        self._captured = Captured()
+        self._receiver = _receiver(plan)
+        self._plan = silenced(plan, self._captured)
+        self._clock = VirtualClock(moments[0].at_ns if moments else 0)
+        self._offset = 0
+        self._timers = 0
+        self._dead: list[str] = []
+        self._missing: dict[str, None] = {}
+
+    async def run(self, restarts: bool) -> Played:
+        left = list(self._moments)
+        while left:
+            async with _life(self._plan, self._path, self._clock) as (engine, store):
+                await self._start(engine)
+                while left:
+                    await self._pass(engine, store, left.pop(0))
+                    if restarts:
+                        break
+        return Played(tuple(self._captured.told), tuple(self._dead), tuple(self._missing))
+
+    async def _start(self, engine: Engine) -> None:
+        await engine.assign([SOURCE])
+        for side in engine.sides():
+            try:
+                engine.apply(side, await side.fetch())
+            except DagtelError as error:
+                self._missing[f"{side.owner}: {side.name}: {error}"] = None
+        await engine.take(self._receiver.id, Read(SOURCE, (), Position(self._offset)))
+
+    async def _pass(self, engine: Engine, store: StateStore, moment: Moment) -> None:
+        """All timers before the moment, each at its time, then what is there at it."""
+        while (due := engine.next_due()) is not None and due < moment.at_ns:
+            self._timers += 1
+            if self._timers > MAX_TIMERS:
+                raise ScenarioError(f"more than {MAX_TIMERS} timers have fired: a component never comes to rest")
+            self._set(due + 1)
+            before = len(self._captured.told)
+            await engine.fire()
+            if len(self._captured.told) > before:
+                await self._commit(engine, store)
+        self._set(moment.at_ns)
+        if moment.lines:
+            await engine.take(self._receiver.id, self._read(moment))
+        await self._commit(engine, store)
+
+    def _set(self, at_ns: int) -> None:
+        self._clock.advance(max(0, at_ns - self._clock.wall) / 1e9)
+        self._clock.wall = max(self._clock.wall, at_ns)  # exactly: the step above is a float
+
+    async def _commit(self, engine: Engine, store: StateStore) -> None:
+        commit = await engine.barrier()
+        self._dead += [f"{letter.origin}: {letter.reason}" for letter in commit.dead]
+        store.commit(commit)
+
+    def _read(self, moment: Moment) -> Read[Any]:
+        items: list[Any] = []
+        rejected: list[Rejected] = []
+        spec = self._receiver.spec
+        assert isinstance(spec, ReceiverSpec) and spec.redecode is not None
+        for line in moment.lines:
+            raw = Rejected(line, "", f"{SOURCE}@{self._offset}", SOURCE, self._offset, moment.at_ns)
+            self._offset += 1
+            try:
+                items += spec.redecode(self._receiver.options, raw)
+            except DecodeError as error:
+                rejected.append(msgspec.structs.replace(raw, reason=str(error)))
+        return Read(SOURCE, items, Position(self._offset), rejected)
+
+
+def _receiver(plan: Plan) -> Node:
+    for node in plan.receivers.values():
+        spec = node.spec
+        if isinstance(spec, ReceiverSpec) and spec.redecode is not None and Signal.EVENTS in given_by(spec):
+            return node
+    raise ScenarioError("no receiver of this configuration reads Dagster's event log; there is nothing to play")
+
+
+class _NoNetwork:
+    """What components call when they would call somebody."""
+
+    async def request(self, method: str, url: str, **options: object) -> Response:
+        raise RetryableError("there is no network in a scenario")
+
+
+@asynccontextmanager
+async def _life(plan: Plan, path: Path, clock: VirtualClock) -> AsyncIterator[tuple[Engine, StateStore]]:
+    """One life of a process; leaving the block is its crash."""
+    store = StateStore(path)
+    telemetry = Telemetry("none")
+    gifts = Gifts(False, _NoNetwork(), telemetry.meter, trace.NoOpTracer())
+    ids = Ids(store.generation)
+    dead = DeadLetters(ids)
+    try:
+        async with anyio.create_task_group() as tasks:
+            outboxes: dict[str, Outbox] = {}
+            for id, node in plan.exporters.items():
+                owner = f"exporters.{id}"
+                context = ComponentContext(owner, id, "whole", gifts, ShardTables(owner, "whole", {}))
+                host: Host[Any] = await Host.open(tasks, node.spec.build(node.options, context))
+                assert node.delivery is not None and isinstance(node.spec, ExporterSpec)
+                outboxes[id] = Outbox(id, node.spec, host.component, node.delivery, ids, dead, lambda: None)
+            workshop = Workshop(plan, tasks, gifts, outboxes, dead, Statuses(), telemetry)
+            engine = Engine(workshop, store, clock, "system")
+            await engine.open()
+            yield engine, store
+            tasks.cancel_scope.cancel()
+    finally:
+        store.close()
