@@ -14,7 +14,7 @@ from pipeline.errors import StateError
 from pipeline.store.database import open_sqlite, translating
 from pipeline.store.migrations import is_current
 from pipeline.store.postgres import PostgresSchema
-from pipeline.store.sqlite_file import is_locked
+from pipeline.store.sqlite_file import visiting
 
 
 class Beside:
@@ -42,12 +42,13 @@ def open_beside(path: str, postgresql_url: str = "", schema: str = "") -> Iterat
 def _in_file(path: Path) -> Iterator[Beside]:
     if not path.exists():
         raise StateError(f"there is no state store {path}: no daemon has run with it, or it ran in another folder")
-    engine = open_sqlite(path)
-    try:
-        with translating(path):
-            yield Beside(engine, f"the state store {path}", is_locked(path))
-    finally:
-        engine.dispose()
+    with visiting(path) as owned:
+        engine = open_sqlite(path)
+        try:
+            with translating(path):
+                yield Beside(engine, f"the state store {path}", owned)
+        finally:
+            engine.dispose()
 
 
 @contextmanager

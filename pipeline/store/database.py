@@ -13,24 +13,14 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "wal_a
 
 
 def open_sqlite(path: Path) -> Engine:
-    """An engine on the file, made if it is not there.
+    """An engine on the file, made if it is not there; see `examine` for one that is.
 
     WAL with synchronous=NORMAL keeps every commit through a kill of the process; a power cut may lose the last ones
-    and nothing else. Raises StateError for a file that is no database or is damaged.
+    and nothing else.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size == 0 and not Path(f"{path}-wal").exists():
-        raise StateError(damaged(path, "it is empty"))
     engine = create_engine(f"sqlite:///{path}")
     event.listen(engine, "connect", _prepare)
-    try:
-        with translating(path), engine.connect() as connection:
-            answer = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-            if answer != "ok":
-                raise StateError(damaged(path, str(answer)))
-    except BaseException:
-        engine.dispose()
-        raise
     return engine
 
 
@@ -52,8 +42,9 @@ def plain_connection(engine: Engine) -> sqlite3.Connection:
 def damaged(path: Path, what: str) -> str:
     """What to tell somebody whose state file cannot be read."""
     return (
-        f"the state store {path} is damaged ({what}): nothing was changed. Restore it from a backup, or move it away "
-        "to start anew (positions, open alerts and unsent payloads in it are lost then)"
+        f"the state store {path} is damaged ({what}): nothing was changed. Restore it from a backup without its "
+        f"`{path.name}-wal`, `{path.name}-shm` and `{path.name}.lock`, or move all four away to start anew (positions, "
+        "open alerts and unsent payloads in it are lost then)"
     )
 
 

@@ -1,4 +1,9 @@
-"""The state store's SQLite file: one process at a time owns it, by a lock file beside it."""
+"""The state store's SQLite file: one process at a time owns it, by a lock file beside it.
+
+The lock file is also a witness of the store that was here: its generation (which counts the starts), and whether it
+was closed. A file that is gone or made anew has an older generation, one that was not closed has its `-wal`; what
+differs is not taken for a first start.
+"""
 
 import fcntl
 import os
@@ -7,15 +12,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
 from pipeline.errors import StateError
 from pipeline.store.database import open_sqlite, plain_connection, translating
+from pipeline.store.examine import Witness, examine, generation_of
 from pipeline.store.records import Commit
 from pipeline.store.sqlite_writes import write
+
+_CLOSED: Final = "closed"
 
 
 class SqliteFile:
@@ -29,10 +37,12 @@ class SqliteFile:
         self.path = path
         self.name = f"the state store {path}"
         self._lock = _lock(path)
+        self._witnessed = False
         self._commits = threading.Lock()
         """Held by who writes: SQLite lets a second writer wait by sleeping, longer and longer."""
         self._writer: sqlite3.Connection | None = None
         try:
+            examine(path, _read(self._lock))
             self.engine = open_sqlite(path)
         except BaseException:
             self._lock.close()
@@ -53,13 +63,41 @@ class SqliteFile:
         with self._commits, translating(self.path):
             if self._writer is None:
                 self._writer = plain_connection(self.engine)
+            if not self._witnessed:
+                self._bear_witness(self._writer)
             return write(self._writer, commit)
+
+    def _bear_witness(self, writer: sqlite3.Connection) -> None:
+        """Note the generation, once it would survive a power cut."""
+        writer.execute("PRAGMA wal_checkpoint").fetchall()
+        _note(self._lock, Witness(generation_of(writer), closed=False))
+        self._witnessed = True
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
         self.engine.dispose()
+        if not self._lock.closed and not Path(f"{self.path}-wal").exists():
+            _note(self._lock, Witness(_read(self._lock).generation))
         self._lock.close()
+
+
+@contextmanager
+def visiting(path: Path) -> Iterator[bool]:
+    """While somebody else than the owner uses the file; gives whether a process owns it now.
+
+    Without an owner the last one to close it takes the `-wal` in, and says so to the witness. Raises StateError:
+    damaged.
+    """
+    owned = is_locked(path)
+    lock = Path(f"{path}.lock")
+    if not owned:
+        with lock.open("a+") as handle:
+            examine(path, _read(handle))
+    yield owned
+    if not owned and not is_locked(path) and not Path(f"{path}-wal").exists():
+        with lock.open("a+") as handle:
+            _note(handle, Witness(_read(handle).generation))
 
 
 def is_locked(path: Path) -> bool:
@@ -82,10 +120,21 @@ def _lock(path: Path) -> IO[str]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         handle.seek(0)
-        owner = handle.read().strip() or "unknown"
+        owner = handle.readline().strip() or "unknown"
         handle.close()
         raise StateError(f"the state store {path} is in use by another dagtel (pid {owner})") from None
-    handle.truncate(0)
-    handle.write(str(os.getpid()))
-    handle.flush()
+    _note(handle, _read(handle))
     return handle
+
+
+def _note(handle: IO[str], witness: Witness) -> None:
+    handle.truncate(0)
+    handle.write(f"{os.getpid()}\n{witness.generation}\n{_CLOSED if witness.closed else 'open'}\n")
+    handle.flush()
+
+
+def _read(handle: IO[str]) -> Witness:
+    """What the lock file says; an older one, or a new one, says nothing."""
+    handle.seek(0)
+    _, generation, closed, *_ = [*handle.read().split("\n"), "", "", ""]
+    return Witness(int(generation) if generation.isdecimal() else 0, closed in ("", _CLOSED))

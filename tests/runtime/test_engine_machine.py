@@ -269,12 +269,10 @@ class Machine(RuleBasedStateMachine):
             connectors = {**workshop.plan.connectors, "sum": _broken(workshop.plan.connectors["sum"])}
             broken = msgspec.structs.replace(workshop.plan, connectors=connectors)
             workshop = msgspec.structs.replace(workshop, plan=broken)
-        before = self.process.store.waiting()
         try:
             rows = self.portal.call(self.process.reload, workshop)
         except ZeroDivisionError:
             assert fails
-            assert len(self.process.store.waiting()) >= len(before)
             self.committed.update({row.id: _body(self.process, row.id) for row in self.process.store.waiting()})
         else:
             assert not fails
