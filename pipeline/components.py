@@ -250,12 +250,18 @@ class Payload(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Payloads with the same non-empty `key` are sent in the order they were built (a notifier's fingerprint).
     `headers` are the exporter's own, for `send`.
+
+    What waits can be overtaken: a newer payload of the same non-empty `life` and at least the same `rank` says all
+    that is left to say, and so does one that names the life in `ends`. Then the older one is acknowledged unsent.
     """
 
     body: bytes
     items: int
     key: str = ""
     headers: dict[str, str] = {}
+    life: str = ""
+    rank: int = 0
+    ends: tuple[str, ...] = ()
 
 
 Receipt = bytes
@@ -342,7 +348,8 @@ class Context(Protocol):
 
         `fetch` runs in the background every `every_s` seconds (0: once) and may raise RetryableError; `apply` is
         called between batches, never while a component works, and may write state: it is covered by the next
-        checkpoint. The first batch waits up to `wait_s` for the first answer.
+        checkpoint. The first batch waits up to `wait_s` for the first answer. Of an exporter both run beside its
+        sends, as long as it sends.
         """
         ...
 

@@ -9,9 +9,10 @@ from pipeline.channels import meant_for
 from pipeline.components import Payload
 from pipeline.errors import PermanentError, RetryableError
 from pipeline.http import RETRYABLE, HttpClient, Response, Tls, expect_ok
-from pipeline.signals import Alert, Member
+from pipeline.signals import Alert, AlertState, Member
 
 _NO_TIMEOUT_S: Final = 3600.0  # the runtime's `timeout` is the one that counts
+_RANKS: Final[Mapping[AlertState, int]] = {"digest": 1, "repeated": 1, "firing": 2, "escalated": 3, "resolved": 4}
 _WORD: Final = re.compile(r"[a-z_]{3,40}")
 _MEANINGS: Final[Mapping[int, str]] = {
     400: "it does not understand what was sent",
@@ -33,10 +34,22 @@ def payloads(items: Iterable[object], id: str | None, render: Callable[[Alert], 
     by `dedup`, which knows whether anybody was told of the failure.
     """
     return [
-        Payload(render(item), 1, key=item.fingerprint)
+        _payload(item, render(item))
         for item in items
         if isinstance(item, Alert) and item.state != "recovered" and (id is None or meant_for(item, id))
     ]
+
+
+def _payload(alert: Alert, body: bytes) -> Payload:
+    """With what it overtakes while it waits: of a problem that is over only the end is told, of digests and repeats the
+    last; a first failure gives way to an escalation, which tells all of it, and an escalation to nothing but the end.
+
+    A finding that no `dedup` saw, and a digest of many problems, say what no other message says.
+    """
+    rank = _RANKS.get(alert.state)
+    if rank is None or alert.reason == "rate_limited":
+        return Payload(body, 1, key=alert.fingerprint, ends=tuple(ended(alert)))
+    return Payload(body, 1, key=alert.fingerprint, life=life(alert), rank=rank, ends=tuple(ended(alert)))
 
 
 def life(alert: Alert) -> str:

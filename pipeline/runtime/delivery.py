@@ -1,7 +1,7 @@
 """Sends committed payloads: retry, timeout, circuit breaker, and what becomes of those that are refused.
 
-Alike for all exporters. A payload ends in exactly one of three ways: delivered, refused (a dead letter with the
-backend's answer), or still in the outbox when the process stops.
+Alike for all exporters. A payload ends in exactly one of four ways: delivered, refused (a dead letter with the
+backend's answer), overtaken by a newer one, or still in the outbox when the process stops.
 """
 
 import logging
@@ -16,7 +16,8 @@ from pipeline.delivery import RetryOnFailure
 from pipeline.errors import PartialError, PermanentError, RetryableError
 from pipeline.runtime.breaker import Breaker, Circuit
 from pipeline.runtime.gate import Gate
-from pipeline.runtime.outbox import Entry, Outbox
+from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.overtaking import Entry
 from pipeline.runtime.seldom import Seldom
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import ExporterMeter
@@ -61,6 +62,8 @@ class Delivery:
     async def run(self) -> None:
         """Send until cancelled."""
         self._statuses.set(self._component, Status.OK)
+        if self._outbox.spec.urgent:
+            await self._learn()
         senders = 1 if self._outbox.spec.serial else self._outbox.delivery.sending_queue.num_consumers
         async with anyio.create_task_group() as tasks:
             for _ in range(senders):
@@ -80,6 +83,13 @@ class Delivery:
             self._outbox.acked(entry.id)
             await self._ack(Ack(entry.id, self._outbox.id, receipt), at_once)
 
+    async def _learn(self) -> None:
+        """Read what an earlier process of ours left, to know which of it has been overtaken."""
+        for entry in self._outbox.unread:
+            payload = await self._loaded(entry.id)
+            if payload is not None:
+                self._outbox.known(entry, payload)
+
     async def _loaded(self, id: int) -> Payload | None:
         """The payload from disk; while it cannot be read it is tried again."""
         while True:
@@ -93,6 +103,9 @@ class Delivery:
         """Send until it is delivered. Raises _Refused once it lies in the dead letters."""
         try:
             receipt: Receipt | None = await self._retrying(entry)(self._attempt, entry, payload)
+        except _Overtaken:
+            self._meter.overtaken(1)
+            return None
         except PartialError as error:
             count = min(error.count, payload.items)
             self._meter.sent(payload.items - count, len(payload.body))
@@ -117,8 +130,12 @@ class Delivery:
     # --- one attempt ---
 
     async def _attempt(self, entry: Entry, payload: Payload) -> Receipt | None:
-        """One call, once the gate lets it pass. Raises RetryableError when there was no answer in time."""
+        """One call, once the gate lets it pass. Raises RetryableError when there was no answer in time, and _Overtaken
+        when there is nothing left to say."""
         call = await self._gate.enter(entry.failures)
+        if self._outbox.overtaken(entry):
+            self._gate.abandoned(call)
+            raise _Overtaken
         told = False
         try:
             receipt = await self._call(payload)
@@ -209,6 +226,10 @@ class Delivery:
             facts = {"exporter": self._outbox.id, "reason": reason, "more": self._refusals.since() or ""}
             log.error("A payload goes to the dead letters.", extra=facts)
         self._refuse(payload, reason, partly)
+
+
+class _Overtaken(Exception):
+    """A newer payload says all that is left to say."""
 
 
 class _Refused(Exception):

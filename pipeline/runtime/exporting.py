@@ -4,6 +4,7 @@ A unit outlives a reload when its configuration is the same. Else the one that t
 valve is closed, gets the waiting payloads from the store, and starts once the old one has stopped.
 """
 
+import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -16,19 +17,22 @@ from anyio.abc import TaskGroup
 from pipeline.batch import WHOLE
 from pipeline.clock import Clock
 from pipeline.components import ExporterSpec, Payload, Receipt
+from pipeline.errors import DagtelError
 from pipeline.runtime.breaker import Circuit
-from pipeline.runtime.context import ComponentContext, Gifts, ShardTables
+from pipeline.runtime.context import ComponentContext, Gifts, ShardTables, Side
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.delivery import Delivery
 from pipeline.runtime.host import Host, close_all
 from pipeline.runtime.ids import Ids
 from pipeline.runtime.outbox import Outbox
 from pipeline.runtime.sites import Mount
-from pipeline.runtime.status import Statuses
+from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import Telemetry
 from pipeline.runtime.valve import Valve, valve_of
 from pipeline.store.state import Ack, StateStore, Waiting
 from pipeline.topology.plan import Node
+
+log = logging.getLogger("dagtel.exporting")
 
 QUIET_S = 10.0
 """Calls that take longer when their exporter is replaced are cut off, and made again by its successor."""
@@ -129,9 +133,31 @@ class ExporterUnit:
     async def _send(self) -> None:
         try:
             with self._senders:
-                await self._delivery.run()
+                async with anyio.create_task_group() as tasks:
+                    for side in self.context.sides:
+                        tasks.start_soon(self._poll, side)
+                    await self._delivery.run()
         finally:
             self._stopped.set()
+
+    async def _poll(self, side: Side) -> None:
+        """Fetch and apply a side input, again and again; an exporter has no state, so it needs no driver's order."""
+        failed = False
+        while True:
+            try:
+                side.apply(await side.fetch())
+            except DagtelError as error:
+                failed = True
+                self._dispatch.statuses.set(self.owner, Status.RECOVERABLE, f"{side.name}: {error}")
+            except Exception:
+                log.exception("An exporter raised.", extra={"exporter": self.node.id, "side_input": side.name})
+            else:
+                if failed:
+                    self._dispatch.statuses.set(self.owner, Status.OK)
+                failed = False
+                if not side.every_s:
+                    return
+            await anyio.sleep(side.every_s or 5.0)
 
     def _receive(self, receipt: Receipt) -> None:
         self.context.receipt = receipt

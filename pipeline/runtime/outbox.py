@@ -10,23 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
-import msgspec
 
 from pipeline.batch import WHOLE, Batch
 from pipeline.components import Exporter, ExporterSpec, Payload, Receipt, Seals
 from pipeline.delivery import Delivery
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.ids import Ids
+from pipeline.runtime.overtaking import Entry, Overtaking
 from pipeline.store.state import OutboxRow, Waiting
-
-
-class Entry(msgspec.Struct):
-    """A committed payload that waits. `payload` is None while its bytes are on disk only."""
-
-    id: int
-    size: int
-    payload: Payload | None
-    failures: int = 0
 
 
 class Outbox:
@@ -57,6 +48,7 @@ class Outbox:
         self._in_memory = 0
         self._open: dict[int, int] = {}
         self._wake = anyio.Event()
+        self._overtaking = Overtaking()
 
     # --- the driver's side ---
 
@@ -131,14 +123,15 @@ class Outbox:
         for row in rows:
             size = len(row.payload.body)
             self._account(row.id, size)  # sealing has made it smaller
-            self._add(Entry(row.id, size, row.payload if self._in_memory + size <= memory else None))
+            self._add(Entry(row.id, size, row.payload if self._in_memory + size <= memory else None), row.payload)
 
     def _account(self, id: int, size: int) -> None:
         self.bytes += size - self._open.get(id, 0)
         self._open[id] = size
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: Entry, payload: Payload | None = None) -> None:
         self._ready.append(entry)
+        self._overtaking.add(entry, payload)
         if entry.payload is not None:
             self._in_memory += entry.size
         self._wake.set()
@@ -155,9 +148,23 @@ class Outbox:
             self._in_memory -= entry.size
         return entry
 
+    @property
+    def unread(self) -> list[Entry]:
+        """Waiting payloads of an earlier process of which nobody knows yet what they overtake."""
+        return [entry for entry in self._ready if self._overtaking.unknown(entry)]
+
+    def known(self, entry: Entry, payload: Payload) -> None:
+        """What a payload of an earlier process is."""
+        self._overtaking.know(entry, payload)
+
+    def overtaken(self, entry: Entry) -> bool:
+        """Whether a newer payload that is committed too makes this one pointless."""
+        return self._overtaking.overtaken(entry)
+
     def acked(self, id: int) -> None:
         """A payload needs no more sending."""
         self.bytes -= self._open.pop(id, 0)
+        self._overtaking.remove(id)
 
     def drop_excess(self) -> list[int]:
         """With `drop_oldest`: take the oldest waiting payloads out until the rest fits; their ids."""

@@ -50,6 +50,9 @@ class ExporterMeter:
     def circuit_opened(self) -> None:
         self._telemetry.circuit_opened.add(1, self._labels)
 
+    def overtaken(self, payloads: int) -> None:
+        self._telemetry.overtaken.add(payloads, self._labels)
+
     def dropped(self, payloads: int) -> None:
         self._telemetry.dropped.add(payloads, self._labels)
 
@@ -94,6 +97,9 @@ class Telemetry:
         self.sent_bytes = meter.create_counter("dagtel_exporter_sent_bytes", unit="By", description="Bytes delivered.")
         self.send_failed = meter.create_counter("dagtel_exporter_send_failed", description="Attempts that failed.")
         self.refused = meter.create_counter("dagtel_exporter_refused_items", description="Items refused for ever.")
+        self.overtaken = meter.create_counter(
+            "dagtel_exporter_overtaken_payloads", description="Not sent: a newer one says all that is left to say."
+        )
         self.dropped = meter.create_counter("dagtel_exporter_dropped_payloads", description="Dropped: queue full.")
         self.circuit_opened = meter.create_counter(
             "dagtel_exporter_circuit_opened", description="Times that an exporter's circuit breaker opened."
