@@ -2,7 +2,7 @@
 
 import typer
 
-from pipeline.cli import check, components, dlq, run, scenarios
+from pipeline.cli import check, components, dlq, history, run, scenarios
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,3 +18,4 @@ app.command()(check.schema)
 app.command("components")(components.components)
 app.add_typer(dlq.app, name="dlq")
 app.command()(scenarios.test)
+app.command()(history.replay)

@@ -1,6 +1,6 @@
 """The runtime's own engine and store on a clock that jumps from one moment to the next."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -53,36 +53,42 @@ class ScenarioError(DagtelError):
     """A configuration on which no scenario can be played."""
 
 
-async def play(plan: Plan, moments: Iterable[Moment], folder: Path, *, restarts: bool = False) -> Played:
+async def play(
+    plan: Plan, moments: Iterable[Moment], folder: Path, *, restarts: bool = False, commit_every: int = 1
+) -> Played:
     """Run the moments, in order, through the plan's pipelines; state is in `folder`, nothing else is touched.
 
-    `restarts`: the process is killed and started again after each moment. Raises ScenarioError, and whatever building
-    a component raises (ConfigError, StateError).
+    `restarts`: the process is killed and started again after each moment. `commit_every`: moments from one checkpoint
+    to the next. Raises ScenarioError, and whatever building a component raises (ConfigError, StateError).
     """
-    return await _Play(plan, tuple(moments), folder).run(restarts)
+    return await _Play(plan, folder, 1 if restarts else commit_every).run(iter(moments), restarts)
 
 
 class _Play:
-    def __init__(self, plan: Plan, moments: Sequence[Moment], folder: Path) -> None:
-        self._moments, self._path = moments, folder / "state.db"
+    def __init__(self, plan: Plan, folder: Path, commit_every: int) -> None:
+        self._path, self._commit_every = folder / "state.db", commit_every
         self._captured = Captured()
         self._receiver = _receiver(plan)
         self._plan = silenced(plan, self._captured)
-        self._clock = VirtualClock(moments[0].at_ns if moments else 0)
+        self._clock = VirtualClock(0)
         self._offset = 0
         self._timers = 0
         self._dead: list[str] = []
         self._missing: dict[str, None] = {}
 
-    async def run(self, restarts: bool) -> Played:
-        left = list(self._moments)
-        while left:
+    async def run(self, moments: Iterator[Moment], restarts: bool) -> Played:
+        moment = next(moments, None)
+        if moment is not None:
+            self._clock.wall = moment.at_ns
+        while moment is not None:
             async with _life(self._plan, self._path, self._clock) as (engine, store):
                 await self._start(engine)
-                while left:
-                    await self._pass(engine, store, left.pop(0))
-                    if restarts:
-                        break
+                passed = 0
+                while moment is not None and not (restarts and passed):
+                    await self._pass(engine, moment)
+                    moment, passed = next(moments, None), passed + 1
+                    if moment is None or passed % self._commit_every == 0:
+                        await self._commit(engine, store)
         return Played(tuple(self._captured.told), tuple(self._dead), tuple(self._missing))
 
     async def _start(self, engine: Engine) -> None:
@@ -94,21 +100,17 @@ class _Play:
                 self._missing[f"{side.owner}: {side.name}: {error}"] = None
         await engine.take(self._receiver.id, Read(SOURCE, (), Position(self._offset)))
 
-    async def _pass(self, engine: Engine, store: StateStore, moment: Moment) -> None:
+    async def _pass(self, engine: Engine, moment: Moment) -> None:
         """All timers before the moment, each at its time, then what is there at it."""
         while (due := engine.next_due()) is not None and due < moment.at_ns:
             self._timers += 1
             if self._timers > MAX_TIMERS:
                 raise ScenarioError(f"more than {MAX_TIMERS} timers have fired: a component never comes to rest")
             self._set(due + 1)
-            before = len(self._captured.told)
             await engine.fire()
-            if len(self._captured.told) > before:
-                await self._commit(engine, store)
         self._set(moment.at_ns)
         if moment.lines:
             await engine.take(self._receiver.id, self._read(moment))
-        await self._commit(engine, store)
 
     def _set(self, at_ns: int) -> None:
         self._clock.advance(max(0, at_ns - self._clock.wall) / 1e9)

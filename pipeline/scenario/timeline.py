@@ -67,7 +67,7 @@ def _recorded(ready: Ready, name: str, at_ns: int) -> Entries:
     first_ns: int | None = None
     now_ns, found = at_ns, []
     for line in lines:
-        own_ns = _time(line)
+        own_ns = stored_ns(line)
         if own_ns is not None:
             first_ns = own_ns if first_ns is None else first_ns
             now_ns = max(now_ns, at_ns + own_ns - first_ns)
@@ -75,7 +75,8 @@ def _recorded(ready: Ready, name: str, at_ns: int) -> Entries:
     return found
 
 
-def _time(line: bytes) -> int | None:
+def stored_ns(line: bytes) -> int | None:
+    """The time (Unix ns) that an entry was stored with; None for what says none."""
     entry = _entry(line)
     stamp = entry.get("timestamp") if entry else None
     if isinstance(stamp, bool) or not isinstance(stamp, int | float) or not 0 <= stamp < 10**11:
