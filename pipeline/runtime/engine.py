@@ -6,6 +6,7 @@ of positions, state and payloads, and holds exactly the reads taken since the ba
 """
 
 import copy
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -24,12 +25,17 @@ from pipeline.runtime.domain_time import DomainTime, Mode
 from pipeline.runtime.inherit import Bequest, latest
 from pipeline.runtime.lanes import Lane, Workshop, build_lane
 from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.seldom import Seldom
 from pipeline.runtime.sites import Mount
 from pipeline.runtime.stage import Stage
 from pipeline.store.state import Ack, Commit, DeadLetter, StateRow, StateStore, Waiting
 from pipeline.topology.plan import Plan
 
+log = logging.getLogger("dagtel.engine")
+
 T = TypeVar("T")
+LOG_DROPS_S = 10.0
+"""One line about dropped payloads in this time."""
 
 
 class Replaced(msgspec.Struct, frozen=True):
@@ -56,6 +62,7 @@ class Engine:
         self._moved: set[str] = set()
         self._acks: list[Ack] = []
         self._replayed: list[int] = []
+        self._drops = Seldom(LOG_DROPS_S)
 
     async def open(self) -> None:
         """Build the whole's lane."""
@@ -249,8 +256,7 @@ class Engine:
         outboxes = self._shop.outboxes.values()
         dead = await self._build(outboxes, self.time.whole(wall))
         for outbox in outboxes:
-            for id in outbox.drop_excess():
-                self._acks.append(Ack(id, outbox.id))
+            self._drop_excess(outbox)
         commit = Commit(
             epochs={shard: lane.epoch for shard, lane in self._lanes.items()},
             positions={source: self.positions[source] for source in self._moved if source in self.positions},
@@ -303,6 +309,16 @@ class Engine:
         for outbox in outboxes:
             outbox.build(now_ns)
         return kept + self._dead.take()
+
+    def _drop_excess(self, outbox: Outbox) -> None:
+        gone = outbox.drop_excess()
+        if not gone:
+            return
+        self._acks += [Ack(id, outbox.id) for id in gone]
+        self._shop.telemetry.exporter(outbox.id).dropped(len(gone))
+        if self._drops.due(self._clock.monotonic()):
+            facts = {"exporter": outbox.id, "payloads": len(gone), "all": outbox.dropped}
+            log.error("Payloads dropped: the outbox is full.", extra=facts)
 
     async def _last_words(self, word: Callable[[Any, int], Awaitable[None]]) -> None:
         wall = self._clock.wall_ns()

@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from pipeline.clock import Clock, SystemClock
 from pipeline.components import Limits
 from pipeline.errors import PermanentError
+from pipeline.runtime.brake import Brake
 from pipeline.runtime.context import Gifts
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.driver import STORE, Driver
@@ -212,6 +213,7 @@ class Service:
         self._tasks.start_soon(self._driver.commit_all)
         self._tasks.start_soon(self._drive)
         self._tasks.start_soon(self._replay.run)
+        self._tasks.start_soon(Brake(self._statuses).run, self._blocked)
         await running.sides.start(self._engine.sides())
         await running.show()
         await self._driver.ask(self._driver.checkpoint_now)
@@ -318,7 +320,7 @@ class Service:
             return self._statuses.of(STORE)[1]
         for id, outbox in self._running.outboxes.items():
             if outbox.full and id in self._plan.exporters:
-                return f"the outbox of exporter {id} is full"
+                return f"the outbox of exporter {id} is full ({outbox.bytes} bytes, sending_queue.queue_size)"
         if any(isinstance(c, Limits) and c.refuses(self._clock.monotonic()) for c in self._engine.components()):
             return "a limiter refuses input"
         return ""

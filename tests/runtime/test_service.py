@@ -1,6 +1,7 @@
 """The whole service on fakes: what goes in comes out once, whatever fails on the way."""
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from pipeline.batch import Batch
 from pipeline.components import Payload, Position, Read, Rejected
+from pipeline.config.model import HealthTelemetry
 from pipeline.delivery import CircuitBreaker, Delivery, QueueBatch, RetryOnFailure, SendingQueue
 from pipeline.errors import PartialError, PermanentError, StateError
 from pipeline.events import Event
@@ -210,7 +212,9 @@ async def test_intake_stops_while_a_blocking_outbox_is_full_and_the_sum_is_exact
     store.close()
 
 
-async def test_drop_oldest_keeps_the_newest_and_takes_everything_in(state: Path) -> None:
+async def test_drop_oldest_keeps_the_newest_takes_everything_in_and_says_so(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Held(CollectingExporter):
         def __init__(self) -> None:
             super().__init__()
@@ -222,7 +226,12 @@ async def test_drop_oldest_keeps_the_newest_and_takes_everything_in(state: Path)
 
     class Releasing(MemoryReceiver):
         async def run(self, intake: Any) -> None:
-            await super().run(intake)
+            await intake.assign(["memory"])
+            for at, item in enumerate(self.items):
+                await intake.put(Read("memory", [item], Position(at + 1), size=1))
+                self.read += 1
+                while at + 1 not in [position.next for position in intake.committed().values()]:
+                    await anyio.sleep(0)  # a payload each
             out.go.set()
 
     out = Held()
@@ -233,6 +242,8 @@ async def test_drop_oldest_keeps_the_newest_and_takes_everything_in(state: Path)
     assert await run(plan) == 0
     assert out.messages[-1] == "049"
     assert receiver.read == 50
+    assert len(out.messages) < 50
+    assert capsys.readouterr().err.count("Payloads dropped: the outbox is full.") == 1, "47 times would be a storm"
 
 
 async def test_state_of_a_component_that_is_gone_stops_the_start_and_says_what_to_do(state: Path) -> None:
@@ -297,3 +308,89 @@ async def test_while_a_checkpoint_cannot_be_written_the_driver_sleeps(state: Pat
     assert await run(a_plan(Locking(events(*"ab")), [timer], {"out": out}, state)) == 0
     assert sorted(out.messages) == list("ab")
     assert rates[0] < 60, "a few looks a second, and no spinning"
+
+
+async def test_past_the_cap_of_a_blocking_exporter_the_intake_stops_and_says_so_and_timers_and_alerts_go_on(
+    state: Path,
+) -> None:
+    class Clockwork:
+        """Emits an item each time its timer fires, every 50 ms from its first event on."""
+
+        lead_ns = 0
+        next_ns: int | None = None
+
+        async def process(self, batch: Batch[Event]) -> Batch[Event]:
+            self.next_ns = self.next_ns or time.time_ns() + 50_000_000
+            return batch
+
+        def due(self) -> int | None:
+            return self.next_ns
+
+        async def on_time(self, now_ns: int) -> list[Event]:
+            self.next_ns = now_ns + 50_000_000
+            return events("tick")
+
+    class Endless(MemoryReceiver):
+        async def run(self, intake: Any) -> None:
+            await intake.assign(["memory"])
+            for at, item in enumerate(self.items):
+                item.record_ns = time.time_ns()
+                await intake.put(Read("memory", [item], Position(at + 1), size=100))  # never behind: time goes on
+                self.read += 1
+
+    class Telling(CollectingExporter):
+        """A notifier: takes what the timer gave."""
+
+        def build(self, batch: Batch[Any]) -> Any:
+            return super().build(batch.carrying([item for item in batch.items if item.message == "tick"]))
+
+        async def send(self, payload: Payload) -> bytes | None:
+            await super().send(payload)
+            if blocked and self.messages.count("tick") >= ticks + 3:
+                done.set()
+            return None
+
+    blocked: list[str] = []
+    ticks, done = 10**6, anyio.Event()
+    told, receiver = Telling(), Endless(events(*["message"] * 500), size=1)
+    small = Delivery(timeout=Duration(0), sending_queue=SendingQueue(queue_size=Size(40), batch=QueueBatch(max_size=1)))
+    plan = a_plan(receiver, [Clockwork()], {"stuck": StuckExporter(), "told": told}, state, delivery={"stuck": small})
+    health = HealthTelemetry(address="127.0.0.1:13133")
+    own = msgspec.structs.replace(plan.service.telemetry, health=health)
+    plan = msgspec.structs.replace(plan, service=msgspec.structs.replace(plan.service, clock="system", telemetry=own))
+    served: dict[str, Any] = {}
+
+    @asynccontextmanager
+    async def web(mounts: Mapping[str, Any]) -> AsyncIterator[None]:
+        served.update(mounts)
+        yield
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run_service, plan, False, web)
+            while not blocked:
+                await anyio.sleep(0.02)
+                if pages := served.get("127.0.0.1:13133"):
+                    status, shown = await ask(pages["/readyz"])
+                    if shown["blocked"]:
+                        blocked.append(shown["blocked"])
+                        assert status == 503
+            taken, ticks = receiver.read, told.messages.count("tick")
+            await done.wait()
+            tasks.cancel_scope.cancel()
+    assert blocked[0].startswith("the outbox of exporter stuck is full")
+    assert receiver.read == taken < 500
+
+
+async def ask(app: Any) -> tuple[int, dict[str, Any]]:
+    """Status and JSON that a bare ASGI app answers."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app({"type": "http", "method": "GET", "path": "/readyz", "headers": []}, receive, send)
+    return sent[0]["status"], msgspec.json.decode(sent[1]["body"])
