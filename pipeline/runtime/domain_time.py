@@ -3,26 +3,33 @@
 With `system`, a source that is behind lives in the time of its records (a daemon that was down for seven hours reads
 the success before it escalates) and, once caught up, in the wall's. With `events` it is the highest event time. The
 whole takes the least of the sources that are behind. No clock ever goes back.
+
+At a start nothing has been read yet, and the wall's time is the future of what is to be read: until every receiver has
+put its first read, or for a minute where one does not come, no timer of the whole fires.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
 
-from pipeline.clock import DAY
+from pipeline.clock import DAY, MINUTE
 from pipeline.events import Event
 from pipeline.signals import Alert, Sample
 
 Mode = Literal["system", "events"]
 
 
-class _SourceTime:
-    __slots__ = ("behind", "now_ns")
+START_WAIT_NS = MINUTE
 
-    def __init__(self, now_ns: int) -> None:
+
+class _SourceTime:
+    __slots__ = ("behind", "leads", "now_ns")
+
+    def __init__(self, now_ns: int, leads: bool) -> None:
         self.now_ns = now_ns
         self.behind = True
+        self.leads = leads
 
 
 class DomainTime:
@@ -34,10 +41,28 @@ class DomainTime:
         """Event times that were ignored: more than a day ahead of the wall."""
         self._sources: dict[str, _SourceTime] = {}
         self._whole_ns = 0
+        self._missing: set[str] = set()
+        self._waits_until_ns = 0
 
-    def add(self, source: str, now_ns: int = 0) -> None:
-        """A source is taken on; `now_ns` is the time it stood at. It counts as behind until its first read."""
-        self._sources[source] = _SourceTime(now_ns)
+    def wait_for(self, receivers: Iterable[str], wall_ns: int) -> None:
+        """A start: these are to put a read before time goes on."""
+        if self.mode == "system":
+            self._missing, self._waits_until_ns = set(receivers), wall_ns + START_WAIT_NS
+
+    def waits(self, wall_ns: int) -> bool:
+        """Whether a receiver is still to come."""
+        if self._missing and wall_ns >= self._waits_until_ns:
+            self._missing.clear()
+        return bool(self._missing)
+
+    def came(self, receiver: str) -> None:
+        """A receiver has put a read."""
+        self._missing.discard(receiver)
+
+    def add(self, source: str, now_ns: int = 0, leads: bool = True) -> None:
+        """A source is taken on; `now_ns` is the time it stood at. It counts as behind until its first read. `leads`:
+        it leads to the whole, which follows it."""
+        self._sources[source] = _SourceTime(now_ns, leads)
 
     def remove(self, source: str) -> None:
         """A source is given up and holds nobody back."""
@@ -93,16 +118,22 @@ class DomainTime:
 
     def whole(self, wall_ns: int) -> int:
         """The time of the whole."""
-        held = [c.now_ns for c in self._sources.values() if c.behind]
+        if self.waits(wall_ns):
+            return max(self._whole_ns, wall_ns)  # to say when something was written; it is not kept, and fires nothing
+        leading = [clock for clock in self._sources.values() if clock.leads]
+        held = [clock.now_ns for clock in leading if clock.behind]
         if held:
             now = min(held)
         elif self.mode == "system":
             now = wall_ns
         else:
-            now = max((c.now_ns for c in self._sources.values()), default=0)
+            now = max((clock.now_ns for clock in leading), default=0)
         self._whole_ns = max(self._whole_ns, now)
         return self._whole_ns
 
     def limit(self, source: str) -> int | None:
         """How far the whole may go while this source is read: the least time of the others that are behind."""
-        return min((c.now_ns for s, c in self._sources.items() if c.behind and s != source), default=None)
+        if self._missing:
+            return self._whole_ns
+        others = (c.now_ns for s, c in self._sources.items() if c.behind and c.leads and s != source)
+        return min(others, default=None)
