@@ -1,8 +1,8 @@
 """An alert as an email: text and HTML, threaded by the problem's life. Pure.
 
-All messages of one life refer to the same root (`References`, `In-Reply-To`), which is the Message-ID of its first
-notification; the others have ids of their own, made from what they say. So a message that is sent again is the same
-message, to servers and mail programs alike, and one whose first was never sent still joins the others.
+All messages of one life refer to the same root (`References`, `In-Reply-To`), made from the life's key; each has an id
+of its own, made from what it says. So a message that is sent again is the same message, to servers and mail programs
+alike, and the thread is whole whichever of them was never sent.
 
 Nothing from an event breaks a header: the subject is the one that holds text from outside, and that is one line without
 encoded words. In HTML all texts are escaped, and links are http or https.
@@ -86,9 +86,9 @@ def _subject(alert: Alert, said: Message, envelope: Envelope) -> str:
 
 
 def _threading(alert: Alert, domain: str) -> dict[str, str]:
+    """Every notification of a life refers to a root that was never sent: which of them is the first to arrive, or
+    whether two are called `firing`, makes no difference."""
     root = f"<{_digest(life(alert))}@{domain}>"
-    if alert.state == "firing" and not alert.late:
-        return {"Message-ID": root}
     own = f"<{_digest(f'{life(alert)} {alert.state} {alert.now_ns} {alert.run_id}')}@{domain}>"
     return {"Message-ID": own, "In-Reply-To": root, "References": root}
 

@@ -182,6 +182,7 @@ def own_log(
 ) -> Iterator[None]:
     """The daemon's own log: to stderr, and to Loki behind a bounded queue (it posts one record a request)."""
     root = logging.getLogger("dagtel")
+    before = root.level, root.propagate
     root.setLevel(level.upper())
     root.propagate = False
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
@@ -206,6 +207,8 @@ def own_log(
     finally:
         for handler in handlers:
             root.removeHandler(handler)
+        root.setLevel(before[0])
+        root.propagate = before[1]
         if listener:
             listener.stop()
 

@@ -39,6 +39,8 @@ class Service:
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, str], Any]] = []
         """Path, headers (lower case) and JSON of each call, those that met a fault too."""
+        self.times: list[float] = []
+        """When each call came."""
         self.faults: deque[Fault] = deque()
         self.down: Fault | None = None
         """What every call meets for as long as it is set."""
@@ -62,6 +64,7 @@ class Service:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 body = json.loads(raw)
                 with service.lock:
+                    service.times.append(time.monotonic())
                     service.calls.append((self.path, headers, body))
                     fault = service.meet()
                     found = service.answer(self.path, headers, body) if fault is None or fault.done else (0, None)
