@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,8 @@ class World:
 
     def __init__(self, folder: Path, start: Callable[..., Daemon], stack: ExitStack) -> None:
         self.slack, self.hook_slack = services.Slack(), services.Slack()
-        self.pagerduty, self.hook = services.PagerDuty(), services.Hook()
-        for service in (self.slack, self.hook_slack, self.pagerduty, self.hook):
+        self.pagerduty, self.hook, self.alertmanager = services.PagerDuty(), services.Hook(), services.Hook()
+        for service in (self.slack, self.hook_slack, self.pagerduty, self.hook, self.alertmanager):
             stack.enter_context(service.running())
         self.mail: Mailboxes = stack.enter_context(serving())
         self.events = folder / "events.jsonl"
@@ -40,6 +41,7 @@ class World:
             "SLACK_HOOK": self.hook_slack.url,
             "PAGERDUTY": self.pagerduty.url,
             "HOOK": self.hook.url,
+            "ALERTMANAGER": self.alertmanager.url,
             "SMTP_PORT": str(self.mail.port),
         }  # fmt: skip
 
@@ -139,6 +141,31 @@ def test_a_thread_goes_on_after_a_kill(world: World) -> None:
     until("its end is told", lambda: END in world.slack_says())
     assert len(world.slack.roots) <= 2, "the first is repeated only if its acknowledgement was lost"
     assert len(world.slack.replies) == 1
+
+
+def test_alertmanager_is_told_again_and_again_what_is_open_after_a_kill_too(world: World) -> None:
+    def told_again() -> bool:
+        """Calls that no notification asked for."""
+        before = len(world.alertmanager.calls)
+        return bool(until("it is told again", lambda: len(world.alertmanager.calls) > before + 2))
+
+    daemon = world.start()
+    world.run(failed=True)
+    until("it is told", lambda: world.alertmanager.calls)
+    assert told_again()
+    daemon.kill()
+    daemon = world.start()
+    assert told_again()
+    world.run(failed=False)
+    until("it is over", lambda: _ends_soon(world.alertmanager.calls[-1][2]))
+    assert daemon.stop() == 0
+    assert _ends_soon(world.alertmanager.calls[-1][2]), "what is over is not told again"
+
+
+def _ends_soon(posted: list[dict[str, str]]) -> bool:
+    """Each of them is over, not open for a day."""
+    ends = [datetime.fromisoformat(one["endsAt"]) for one in posted]
+    return bool(ends) and max(ends) <= datetime.now(UTC)
 
 
 @pytest.mark.parametrize("done", [False, True])
