@@ -9,6 +9,7 @@ import anyio
 import msgspec
 from opentelemetry import trace
 
+from pipeline.batch import WHOLE
 from pipeline.components import ExporterSpec, Position, Read, ReceiverSpec, Rejected, given_by
 from pipeline.errors import DagtelError, DecodeError, RetryableError
 from pipeline.http import Response
@@ -23,6 +24,8 @@ from pipeline.runtime.status import Statuses
 from pipeline.runtime.telemetry import Telemetry
 from pipeline.scenario.capture import Captured, Told, silenced
 from pipeline.scenario.clock import VirtualClock
+from pipeline.scenario.model import Step
+from pipeline.scenario.people import command
 from pipeline.signals import Signal
 from pipeline.store.state import StateStore
 from pipeline.topology.plan import Node, Plan
@@ -35,18 +38,24 @@ MAX_TIMERS: Final = 1_000_000
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """Entries of Dagster's event log that are there at the same time (Unix ns); none just lets time pass."""
+    """Entries of Dagster's event log that are there at the same time (Unix ns), then what people do, each with its
+    command's id; nothing just lets time pass.
+    """
 
     at_ns: int
     lines: tuple[bytes, ...] = ()
+    people: tuple[tuple[Step, str], ...] = ()
 
 
 class Played(msgspec.Struct, frozen=True):
-    """What came of a scenario: the notifications, the reasons of dead letters, side inputs that could not be had."""
+    """What came of a scenario: the notifications, the reasons of dead letters, side inputs that could not be had, and
+    the times (Unix ns) at which people had nothing to answer.
+    """
 
     told: tuple[Told, ...]
     dead: tuple[str, ...]
     missing: tuple[str, ...]
+    unanswered: tuple[int, ...] = ()
 
 
 class ScenarioError(DagtelError):
@@ -75,6 +84,7 @@ class _Play:
         self._timers = 0
         self._dead: list[str] = []
         self._missing: dict[str, None] = {}
+        self._unanswered: list[int] = []
 
     async def run(self, moments: Iterator[Moment], restarts: bool) -> Played:
         moment = next(moments, None)
@@ -86,10 +96,13 @@ class _Play:
                 passed = 0
                 while moment is not None and not (restarts and passed):
                     await self._pass(engine, moment)
+                    if moment.people:
+                        await self._commit(engine, store)  # people answer what they were told
+                        await self._obey(engine, moment)
                     moment, passed = next(moments, None), passed + 1
                     if moment is None or passed % self._commit_every == 0:
                         await self._commit(engine, store)
-        return Played(tuple(self._captured.told), tuple(self._dead), tuple(self._missing))
+        return Played(tuple(self._captured.told), tuple(self._dead), tuple(self._missing), tuple(self._unanswered))
 
     async def _start(self, engine: Engine) -> None:
         await engine.assign([SOURCE])
@@ -111,6 +124,21 @@ class _Play:
         self._set(moment.at_ns)
         if moment.lines:
             await engine.take(self._receiver.id, self._read(moment))
+
+    async def _obey(self, engine: Engine, moment: Moment) -> None:
+        """Hand what people ask for to the pipelines of alerts, as whoever takes it from them would."""
+        for step, name in moment.people:
+            asked = command(step, name, moment.at_ns, self._captured.told)
+            if asked is None:
+                self._unanswered.append(moment.at_ns)
+                continue
+            for pipeline in self._plan.pipelines.values():
+                if pipeline.signal != Signal.ALERTS:
+                    continue
+                stages = (engine.stage(WHOLE, pipeline.id, f"processors.{node.id}") for node in pipeline.processors)
+                first = next((stage for stage in stages if stage is not None), None)
+                if first is not None:
+                    await first.push([asked], moment.at_ns)
 
     def _set(self, at_ns: int) -> None:
         self._clock.advance(max(0, at_ns - self._clock.wall) / 1e9)

@@ -7,7 +7,9 @@ import msgspec
 
 from pipeline.alert_json import LAST_NS
 from pipeline.clock import SECOND
+from pipeline.expressions import Condition, ExpressionError
 from pipeline.options import Duration
+from pipeline.signals import Signal
 
 MAX_TIMES = 100_000
 """Events or expectations that one entry may stand for."""
@@ -79,6 +81,42 @@ class JobRun(_Failing, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`run_canceled`: the asset that was being made."""
 
 
+class Silencing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody silences what matches."""
+
+    when: str
+    """A condition over an alert: `asset == "orders"`."""
+    for_: Duration = msgspec.field(name="for", default=Duration("1h"))
+    """How long."""
+    by: str = "somebody"
+    """Who."""
+    why: str = ""
+    """Why."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        try:
+            Condition(self.when, Signal.ALERTS)
+        except ExpressionError as error:
+            yield "when", str(error)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody answers the latest notification that is of all this."""
+
+    kind: str = ""
+    """`asset_failure`, `check_failure`, …"""
+    asset: str = ""
+    """The asset's key."""
+    check: str = ""
+    """The check's name."""
+    job: str = ""
+    """The job's name."""
+    by: str = "somebody"
+    """Who."""
+    why: str = ""
+    """Why."""
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something that happens, or just time that passes."""
 
@@ -106,6 +144,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A run that is well."""
     run_canceled: JobRun | None = None
     """A run that somebody cancels."""
+    silence: Silencing | None = None
+    """Somebody silences alerts."""
+    acknowledge: Answer | None = None
+    """Somebody is at it."""
+    resolve: Answer | None = None
+    """Somebody says that it is well."""
     lines: tuple[str, ...] = ()
     """Entries of Dagster's event log as it stores them (JSON), all at this time."""
     file: str = ""
@@ -116,7 +160,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             yield "advance", "stands beside `at`; one of them says when"
         kinds = (self.asset_failed, self.asset_materialized, self.check_failed, self.check_passed)
         kinds_of_runs = (self.run_failed, self.run_succeeded, self.run_canceled)
-        said = sum(bool(kind) for kind in (*kinds, *kinds_of_runs, self.lines, self.file))
+        by_people = (self.silence, self.acknowledge, self.resolve)
+        said = sum(bool(kind) for kind in (*kinds, *kinds_of_runs, *by_people, self.lines, self.file))
         if said > 1:
             yield "", "says several things that happen; write an entry for each"
         if not said and self.at is None and self.advance is None:

@@ -7,6 +7,7 @@ from pipeline.clock import SECOND
 from pipeline.errors import ConfigError, Problem
 from pipeline.scenario.machine import Moment
 from pipeline.scenario.model import MAX_TIMES, Step, repeats
+from pipeline.scenario.people import acts
 from pipeline.scenario.reading import Ready
 from pipeline.scenario.runs import Entries, entries
 from pipeline.yaml_tree import read_text
@@ -18,6 +19,7 @@ MAX_FILE: Final = 64 * 2**20
 def moments(ready: Ready) -> list[Moment]:
     """All that happens, from the start to a moment after the end. Raises ConfigError when a file cannot be read."""
     found: Entries = []
+    people: dict[int, list[tuple[Step, str]]] = {}
     cursor = latest = ready.start_ns
     for index, step in enumerate(ready.scenario.events, 1):
         begin = (
@@ -25,13 +27,16 @@ def moments(ready: Ready) -> list[Moment]:
         )
         for number, after in enumerate(repeats(step.every, step.for_, step.times), 1):
             cursor = begin + after
-            found += _happens(ready, step, cursor, f"run-{index}-{number}", number)
+            if acts(step):
+                people.setdefault(cursor, []).append((step, f"command-{index}-{number}"))
+            else:
+                found += _happens(ready, step, cursor, f"run-{index}-{number}", number)
         latest = max(latest, cursor)
-    by_time: dict[int, list[bytes]] = {ready.start_ns: []}
+    by_time: dict[int, list[bytes]] = {ready.start_ns: [], **{at_ns: [] for at_ns in people}}
     for at_ns, line in found:
         by_time.setdefault(at_ns, []).append(line)
     end = max(latest, _end(ready), *by_time) + 1  # timers fire before a moment, so those of the end before this one
-    return [*(Moment(at, tuple(by_time[at])) for at in sorted(by_time)), Moment(end)]
+    return [*(Moment(at, tuple(by_time[at]), tuple(people.get(at, ()))) for at in sorted(by_time)), Moment(end)]
 
 
 def _end(ready: Ready) -> int:

@@ -79,6 +79,8 @@ def _problems(ready: Ready, played: Played) -> Iterator[str]:
     if len(played.dead) != allowed:
         yield f"{len(played.dead)} dead letters, expected {allowed}"
         yield from (f"dead letter: {reason}" for reason in played.dead[:10])
+    for at_ns in played.unanswered:
+        yield f"at {clock(at_ns - ready.start_ns)} nothing had been told that could be answered"
 
 
 def _wanted(expected: Sequence[Expected], lines: Sequence[int]) -> list[_Wanted]:
