@@ -102,6 +102,7 @@ class _Consumer:
             sasl_plain_password=safe.sasl.password.reveal() if safe.sasl else None,
         )
         self._listener: _Listener | None = None
+        self._renewed = False
 
     async def start(self, topic_timeout_s: float) -> None:
         """Connect, and wait for the topics. Raises RetryableError, PermanentError.
@@ -125,6 +126,14 @@ class _Consumer:
                         "Create it, or set `topics`; `topic_timeout` says how long to wait for it."
                     )
                 await anyio.sleep(TOPIC_CHECK_S)
+        self._inner._client.cluster.add_listener(self._on_metadata)  # aiokafka 0.14 has no public way to hear of it
+
+    def _on_metadata(self, cluster: object) -> None:
+        self._renewed = True
+
+    def renewed(self) -> bool:
+        renewed, self._renewed = self._renewed, False
+        return renewed
 
     def join(self, members: Membership) -> None:
         self._listener = _Listener(members)
@@ -229,7 +238,7 @@ class KafkaReceiver:
     def __init__(self, config: KafkaReceiverConfig, context: Context, decode: Decode) -> None:
         self._config, self._decode, self._log = config, decode, context.log
         self._safe = security(config.tls, config.sasl)
-        self._instance_id = _instance_id(config, context.id)
+        self._instance_id = _instance_id(config, context)
         self._figures = _Figures(context.meter)
 
     async def run(self, intake: Intake[object]) -> None:
@@ -261,10 +270,12 @@ class KafkaReceiver:
             await members.release()
 
 
-def _instance_id(config: KafkaReceiverConfig, receiver: str) -> str | None:
-    if config.group_instance_id is not None:
-        return config.group_instance_id or None
-    return re.sub(r"[^a-zA-Z0-9._-]", "-", f"{socket.gethostname()}-{receiver}")[:249]
+def _instance_id(config: KafkaReceiverConfig, context: Context) -> str | None:
+    if config.group_instance_id == "":
+        return None
+    name = config.group_instance_id or f"{socket.gethostname()}-{context.id}"
+    worker = f"-{context.worker}" if context.worker else ""
+    return re.sub(r"[^a-zA-Z0-9._-]", "-", name)[: 249 - len(worker)] + worker
 
 
 def _ms(seconds: float) -> int:

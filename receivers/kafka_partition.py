@@ -8,7 +8,7 @@ from pipeline.components import Read, Rejected
 from pipeline.errors import DecodeError
 from pipeline.events import Event
 from receivers.kafka_options import OnRecreated
-from receivers.kafka_positions import Start, anew, fingerprint, moved, position_after, shorter
+from receivers.kafka_positions import Start, anew, fingerprint, last_offset, moved, position_after, shorter
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 MILLISECOND = 1_000_000
@@ -66,6 +66,13 @@ class Partition:
         self.seek_to: int | None = start.fetch
         self.goal = goal
         self._check, self._begin = start.check, begin
+
+    def recheck(self) -> None:
+        """Fetch again from the record read last, and see whether the partition is still the one that was read."""
+        last = last_offset(self.position)
+        if self._check is None and last is not None and last >= self._begin:
+            self._check = last
+        self.seek_to = self.position.next if self._check is None else self._check
 
     @property
     def is_at_goal(self) -> bool:

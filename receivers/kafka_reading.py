@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 from pipeline.components import Intake, Position, Read
-from pipeline.errors import DagtelError, RetryableError
+from pipeline.errors import DagtelError, PermanentError, RetryableError
 from receivers.kafka_members import Membership, Tp, source_of
 from receivers.kafka_options import KafkaReceiverConfig
 from receivers.kafka_partition import Decode, Partition, Record
@@ -63,6 +63,10 @@ class Broker(Protocol):
     def resume(self) -> None: ...
     async def commit(self, offsets: Mapping[Tp, int]) -> None: ...
     def partition_counts(self) -> Mapping[str, int]: ...
+    def renewed(self) -> bool:
+        """Whether the cluster has told of its topics anew since this was asked last: now and then, and after errors."""
+        ...
+
     def rejoin(self) -> None: ...
 
 
@@ -93,8 +97,10 @@ class Reading:
         self._told: dict[Tp, int] = {}
         self._last_put: dict[Tp, int] = {}
         self._counts: Mapping[str, int] = {}
+        self._doubted: int | None = None
         self._commit_at = anyio.current_time() + config.commit_interval
         self._full_since: float | None = None
+        self._paused = False
 
     async def run(self) -> None:
         """Read until cancelled, or with `intake.once` to the end that was there at the start."""
@@ -117,6 +123,8 @@ class Reading:
         """Take on what was assigned: load its state, see where to go on, set the cursors. A broker that does not
         answer is asked again in the next turn."""
         generation, partitions = self.members.generation, self.members.assigned or frozenset()
+        if self._intake.alone and not self._has_all(generation, partitions):
+            return
         stored = await self.members.load()
         try:
             bounds = await self._broker.bounds(partitions)
@@ -132,6 +140,24 @@ class Reading:
             self.members.open[tp] = partition
             self._begin(tp, partition)
         self._opened, self._counts = generation, self._broker.partition_counts()
+
+    def _has_all(self, generation: int, partitions: frozenset[Tp]) -> bool:
+        """Whether all of the input is ours, or nothing, as one who stands by. A topic may have grown since the group
+        spread it: so it is spread once more before we give up. Raises PermanentError."""
+        counts = self._broker.partition_counts()
+        missing = sum(counts.values()) - len(partitions)
+        if not partitions or missing <= 0:
+            self._doubted = None
+            return True
+        if self._doubted is None:
+            self._doubted = generation
+            self._broker.rejoin()
+        if self._doubted == generation:
+            return False  # the new assignment is on its way
+        raise PermanentError(
+            f"others of group {self._config.group_id} read {missing} of the {sum(counts.values())} partitions of "
+            f"{', '.join(counts)}, but {self._intake.alone}"
+        )
 
     async def _starts(
         self, stored: Mapping[str, Position | None], bounds: Mapping[Tp, tuple[int, int]]
@@ -200,6 +226,7 @@ class Reading:
             await anyio.sleep(ROOM_CHECK_S)
             return
         self._broker.pause()
+        self._paused = True
         self._take(await self._fetched(POLL_S / 4))
         await self._tell_when_due()
 
@@ -209,8 +236,21 @@ class Reading:
         if self._full_since is not None:
             self._full_since = None
             self._broker.resume()
-        self._take(await self._fetched(timeout_s))
+        fetched = await self._fetched(timeout_s)
+        if self._broker.renewed() or self._paused:
+            self._paused = False
+            self._recheck()  # and what was fetched is fetched again: it may be another topic's
+        else:
+            self._take(fetched)
         await self._look_at_ends()
+
+    def _recheck(self) -> None:
+        """A topic that was deleted and made anew under our hands, and is longer than where we stand, gives records as
+        if nothing had happened. The client then had no topic for a moment and asked the cluster; or we were not
+        fetching. After either the record read last is compared again."""
+        for tp, partition in self.members.open.items():
+            partition.recheck()
+            self._seek(tp, partition)
 
     async def _fetched(self, timeout_s: float) -> Sequence[Fetched]:
         try:

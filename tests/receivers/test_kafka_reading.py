@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from pipeline.components import Position, Read
-from pipeline.errors import RetryableError, StateError
+from pipeline.errors import PermanentError, RetryableError, StateError
 from pipeline.events import Event
 from pipeline.options import Duration
 from pipeline.testing.context import FakeContext
@@ -25,8 +25,8 @@ P0, P1 = ("t", 0), ("t", 1)
 class Rec:
     key, timestamp, headers = b"k", 5, ()
 
-    def __init__(self, offset: int) -> None:
-        self.offset, self.value = offset, b"%d" % offset
+    def __init__(self, offset: int, topic: bytes = b"") -> None:
+        self.offset, self.value = offset, b"%s%d" % (topic, offset)
 
 
 def decode(raw: bytes, *, source: str, offset: int, record_ns: int = 0, headers: Any = (), texts: Any = None) -> Event:
@@ -43,6 +43,8 @@ class FakeBroker:
         self.begins: dict[Tp, int] = {}
         self.bounds_fail = 0
         self.counts = {"t": 2}
+        self.is_renewed = False
+        self.topic = b""
 
     async def fetch(self, timeout_s: float, most: int) -> Sequence[Fetched]:
         await anyio.sleep(0)
@@ -56,7 +58,7 @@ class FakeBroker:
     def _part(self, tp: Tp, most: int) -> Fetched:
         first = self.cursors[tp]
         last = self.cursors[tp] = min(first + most, self.sizes[tp])
-        records: list[Record] = [Rec(n) for n in range(first, last)]
+        records: list[Record] = [Rec(n, self.topic) for n in range(first, last)]
         return Fetched(tp, records, last, self.sizes[tp])
 
     async def bounds(self, partitions: Iterable[Tp]) -> Mapping[Tp, tuple[int, int]]:
@@ -91,6 +93,10 @@ class FakeBroker:
 
     def rejoin(self) -> None:
         self.rejoined += 1
+
+    def renewed(self) -> bool:
+        renewed, self.is_renewed = self.is_renewed, False
+        return renewed
 
 
 class NoFigures:
@@ -278,3 +284,53 @@ async def test_a_full_intake_is_polled_past_its_pause() -> None:
         intake.fill(False)
         await intake.until(lambda: offsets(intake) == [0, 1])
     assert not broker.paused
+
+
+async def test_a_longer_topic_made_anew_under_our_hands_is_noticed_once_the_cluster_tells_of_its_topics() -> None:
+    broker, intake = FakeBroker({P0: 3}), FakeIntake()
+    loop = reading(broker, intake)
+    loop.members.given([P0])
+
+    def anew() -> None:
+        if len(intake.items) == 3 and not broker.topic:
+            broker.topic, broker.sizes, broker.is_renewed = b"another", {P0: 9}, True
+
+    broker.on_fetch = anew
+    with anyio.fail_after(5), pytest.raises(PermanentError, match="on_recreated: accept"):
+        await loop.run()
+    assert offsets(intake) == [0, 1, 2]
+
+
+async def test_a_cluster_that_tells_of_the_same_topics_again_costs_no_record_and_repeats_none() -> None:
+    broker, intake = FakeBroker({P0: 7, P1: 0}), FakeIntake()
+    loop = reading(broker, intake)
+    loop.members.given([P0, P1])
+
+    def renew() -> None:
+        broker.is_renewed = broker.polls % 2 == 0
+        broker.sizes[P1] = min(broker.polls // 4, 3)
+
+    broker.on_fetch = renew
+    async with running(loop):
+        with anyio.fail_after(5):
+            while len(intake.items) < 10:
+                await anyio.sleep(0)
+    assert sorted(offsets(intake)) == sorted([*range(7), *range(3)])
+
+
+async def test_after_a_pause_the_topic_is_looked_at_again() -> None:
+    broker, intake = FakeBroker({P0: 4}), FakeIntake()
+    loop = reading(broker, intake)
+    loop.members.given([P0])
+
+    def anew() -> None:
+        if broker.paused:
+            broker.topic, broker.sizes = b"another", {P0: 9}
+            intake.fill(False)
+        elif intake.items and not broker.topic:
+            intake.fill()
+
+    broker.on_fetch = anew
+    with anyio.fail_after(5), pytest.raises(PermanentError, match="on_recreated: accept"):
+        await loop.run()
+    assert set(offsets(intake)) <= set(range(4))
