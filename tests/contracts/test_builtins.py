@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from connectors import alerts, anomalies, freshness, logs, metrics, spans
+from connectors import alerts, anomalies, freshness, logs, metrics, silence, spans
 from connectors.sla import SlaOption
 from exporters import console, file, kafka, loki, otlp, prometheus
-from exporters.notifiers import alertmanager, apprise, email, pagerduty, slack, webhook
+from exporters.notifiers import alertmanager, apprise, email, pagerduty, ping, slack, webhook
 from exporters.notifiers import console as console_alerts
 from pipeline.http import Response
 from pipeline.options import Duration, Secret, Size
@@ -174,6 +174,13 @@ class TestAnomalies(ConnectorContract):
         return self.spec.config(baseline=few, watch=(anomalies.WatchOption(field="dagster/row_count"),))
 
 
+class TestSilence(ConnectorContract):
+    spec = silence.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(expect=Duration("30m"), heartbeat=Duration("1h"))
+
+
 # --- exporters -------------------------------------------------------------------------------------------------------
 
 
@@ -285,3 +292,22 @@ class TestApprise(Notifier, PayloadContract):
 
 class TestConsoleAlerts(Notifier, ExporterContract):
     spec = console_alerts.SPEC
+
+
+class TestPing(HttpExporterContract):
+    spec = ping.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(url=Secret("http://watcher.test/id"))
+
+    def items(self) -> st.SearchStrategy[list[Any]]:
+        """Heartbeats: it leaves out the rest."""
+        found = strategies.items(Signal.ALERTS)
+        return found.map(lambda items: [_beat(item) for item in items if isinstance(item, Alert)])
+
+    def examples(self) -> list[Any]:
+        return [_beat(item) for item in super().examples() if isinstance(item, Alert)]
+
+
+def _beat(alert: Alert) -> Alert:
+    return msgspec.structs.replace(alert, kind="heartbeat", channels=("ping",))
