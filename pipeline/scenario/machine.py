@@ -70,7 +70,13 @@ async def play(
     `restarts`: the process is killed and started again after each moment. `commit_every`: moments from one checkpoint
     to the next. Raises ScenarioError, and whatever building a component raises (ConfigError, StateError).
     """
-    return await _Play(plan, folder, 1 if restarts else commit_every).run(iter(moments), restarts)
+    try:
+        return await _Play(plan, folder, 1 if restarts else commit_every).run(iter(moments), restarts)
+    except BaseExceptionGroup as group:  # of a life's tasks, which is nobody's business
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
 
 
 class _Play:

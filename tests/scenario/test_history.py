@@ -103,6 +103,17 @@ def test_entries_that_are_none_are_counted_and_stop_nothing(replay: Replay, fold
     assert "alerts.yaml: 1 dead letters, the first: " in result.stderr
 
 
+def test_a_line_that_no_event_can_be_is_told_wherever_it_stands(
+    replay: Replay, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.scenario.history.MAX_LINE", 10_000)
+    log = folder / "log.jsonl"
+    log.write_bytes(log.read_bytes() + b"x" * 10_001)
+    result = replay()
+    assert result.exit_code == 1
+    assert "log.jsonl has a line of more than 10000 bytes" in result.stderr
+
+
 def test_time_never_goes_back_and_no_wrong_clock_moves_it(tmp_path: Path) -> None:
     times = [TWO, TWO + DAY, TWO + 5, 99_999_999_999 * 10**9, TWO + 2 * DAY]
     entries = [json.dumps({"timestamp": at / 10**9}).encode() for at in times]
