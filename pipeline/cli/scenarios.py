@@ -14,7 +14,9 @@ from pipeline.scenario.reading import Ready, ready
 from pipeline.scenario.verdict import Row, Verdict, clock
 from pipeline.topology.registry import Registry
 
-Tests = Annotated[list[Path], typer.Argument(metavar="FILE.test.yaml…", help="Scenarios; see docs/testing-alerts.md.")]
+Tests = Annotated[
+    list[Path], typer.Argument(metavar="FILE", help="Scenarios (`*.test.yaml`); see docs/testing-alerts.md.")
+]
 Only = Annotated[str, typer.Option("--only", "-k", metavar="TEXT", help="Only scenarios with this text in their name.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of scenarios that pass.")]
 Restarts = Annotated[
