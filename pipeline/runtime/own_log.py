@@ -1,10 +1,13 @@
 """The daemon's own log for as long as it runs, with settings that a reload may change."""
 
+import logging
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 
 from pipeline.config.model import LogsTelemetry
 from pipeline.runtime.telemetry import own_log
+
+_ROOT = logging.getLogger("dagtel")
 
 
 class OwnLog(AbstractContextManager["OwnLog"]):
@@ -12,6 +15,7 @@ class OwnLog(AbstractContextManager["OwnLog"]):
 
     def __init__(self, settings: LogsTelemetry) -> None:
         self._settings = settings
+        self._before = _ROOT.level, _ROOT.propagate
         self._open = ExitStack()
 
     def __enter__(self) -> "OwnLog":
@@ -22,13 +26,18 @@ class OwnLog(AbstractContextManager["OwnLog"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
+        _ROOT.setLevel(self._before[0])
+        _ROOT.propagate = self._before[1]
 
     def follow(self, settings: LogsTelemetry) -> None:
         """Write so from now on. Blocks for what still waits for Loki."""
         if settings != self._settings:
             before, self._open = self._open, ExitStack()
             self._open.enter_context(_opened(settings))
-            before.close()
+            now = _ROOT.level, _ROOT.propagate
+            before.close()  # it leaves the level as it found it
+            _ROOT.setLevel(now[0])
+            _ROOT.propagate = now[1]
             self._settings = settings
 
 

@@ -1,164 +1,15 @@
 """Reloads of the real daemon: a bad configuration changes nothing, a good one takes over, and no event is lost."""
 
-import json
 import os
-import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).parents[2]
-DATA = ROOT / "tests" / "data"
-DAGTEL = str(Path(sys.executable).with_name("dagtel"))
-SECONDS = 30
-
-
-def free_address() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{taken.getsockname()[1]}"
-
-
-def until(what: str, found: Callable[[], Any]) -> Any:
-    """Ask until the answer is true; gives it."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if answer := found():
-            return answer
-        time.sleep(0.02)
-    raise AssertionError(f"not in {SECONDS} s: {what}")
-
-
-def text_of(url: str) -> str:
-    """The body of a page, whatever its status; "" while nobody answers."""
-    try:
-        with urlopen(f"http://{url}", timeout=5) as answer:
-            return str(answer.read().decode())
-    except HTTPError as error:
-        return error.read().decode()
-    except (URLError, ConnectionError):
-        return ""
-
-
-class Daemon:
-    """`dagtel run` on a configuration that the test writes again and again."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.folder, self.events = folder, folder / "events.jsonl"
-        self.health, self.metrics = free_address(), free_address()
-        self.out, self.log = folder / "out", folder / "daemon.log"
-        self.config: dict[str, Any] = self.base()
-        self.options = options
-        self.process: subprocess.Popen[bytes]
-
-    def base(self) -> dict[str, Any]:
-        return {
-            "receivers": {"file": {"path": str(self.events), "follow": True, "poll_interval": "10ms"}},
-            "processors": {"run_ledger": {}},
-            "connectors": {"metrics": {}, "logs": {}},
-            "exporters": {
-                "file/logs": {"path": str(self.out / "logs.jsonl")},
-                "prometheus": {"address": "", "textfile": str(self.out / "metrics.prom"), "hold": "0"},
-            },
-            "service": {
-                "clock": "events",
-                "checkpoint_interval": "50ms",
-                "state": {"path": str(self.folder / "state.db")},
-                "telemetry": {"metrics": {"address": self.metrics}, "health": {"address": self.health}},
-                "pipelines": {
-                    "events": {"receivers": ["file"], "processors": ["run_ledger"], "exporters": ["metrics", "logs"]},
-                    "metrics": {"receivers": ["metrics"], "exporters": ["prometheus"]},
-                    "logs": {"receivers": ["logs"], "exporters": ["file/logs"]},
-                },
-            },
-        }
-
-    @property
-    def file(self) -> Path:
-        return self.folder / "dagtel.yaml"
-
-    def write(self) -> None:
-        part = self.folder / ".dagtel.yaml.part"
-        part.write_text(yaml.safe_dump(self.config, sort_keys=False))
-        part.replace(self.file)
-
-    def start(self) -> None:
-        self.write()
-        self.events.touch()
-        with self.log.open("ab") as log:
-            command = [DAGTEL, "run", "--config", str(self.file), *self.options]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        until("ready", lambda: self.ready.get("ready"))
-
-    @property
-    def ready(self) -> dict[str, Any]:
-        text = text_of(f"{self.health}/readyz")
-        return json.loads(text) if text.startswith("{") else {}
-
-    def reloads(self) -> Counter[str]:
-        """Reloads by result, from the daemon's own metrics."""
-        found: Counter[str] = Counter()
-        for line in text_of(f"{self.metrics}/metrics").splitlines():
-            if line.startswith("dagtel_config_reloads_total{"):
-                found[line.split('result="')[1].split('"')[0]] = int(float(line.rsplit(" ", 1)[1]))
-        return found
-
-    def figure(self, name: str) -> float:
-        lines = text_of(f"{self.metrics}/metrics").splitlines()
-        return float(next(line for line in lines if line.startswith(f"{name} ")).rsplit(" ", 1)[1])
-
-    def hang_up(self) -> None:
-        self.process.send_signal(signal.SIGHUP)
-
-    def reload(self, expect: str = "success") -> None:
-        """Write the configuration, reload it, and wait for the result."""
-        before = self.reloads()[expect]
-        self.write()
-        self.hang_up()
-        until(f"a reload with {expect}", lambda: self.reloads()[expect] > before or self.process.poll() is not None)
-        assert self.process.poll() is None, self.log.read_text()
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(SECONDS)
-
-    def logs(self, name: str = "logs.jsonl") -> list[dict[str, Any]]:
-        path = self.out / name
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-    def originals(self, *names: str) -> list[str]:
-        """The events whose records are in these files, derived ones left out."""
-        found = [record for name in names or ("logs.jsonl",) for record in self.logs(name) if not record.get("derived")]
-        return [f"{record['event_id']} {record['time']} {record['message']}" for record in found]
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    one = Daemon(tmp_path)
-    yield one
-    if hasattr(one, "process") and one.process.poll() is None:
-        one.process.kill()
-        one.process.wait()
-    print(one.log.read_text()[-6000:] if one.log.exists() else "")
-
-
-def lines(count: int) -> list[bytes]:
-    return (DATA / "dagster-1.13.jsonl").read_bytes().splitlines(keepends=True)[:count]
-
-
-def append(daemon: Daemon, some: list[bytes]) -> None:
-    with daemon.events.open("ab") as file:
-        file.writelines(some)
+from tests.end_to_end.daemon import DAGTEL, ROOT, Daemon, append, counters, free_address, lines, text_of, until
 
 
 def test_twenty_reloads_under_way_lose_nothing_and_count_nothing_twice(daemon: Daemon) -> None:
@@ -183,10 +34,6 @@ def test_twenty_reloads_under_way_lose_nothing_and_count_nothing_twice(daemon: D
     command = [DAGTEL, "run", "--once", "--config", str(ROOT / "configs" / "file.yaml")]
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
     assert counters(daemon.out / "metrics.prom") == counters(whole / "metrics.prom")
-
-
-def counters(path: Path) -> Counter[str]:
-    return Counter(line for line in path.read_text().splitlines() if "_total{" in line)
 
 
 def test_a_bad_configuration_changes_nothing_and_says_why_and_where(daemon: Daemon) -> None:
