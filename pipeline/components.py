@@ -92,6 +92,11 @@ class Intake(Protocol[T]):
         """Read to the present end, then return from `run`."""
         ...
 
+    @property
+    def alone(self) -> str:
+        """Why this process must have all sources of the input; "" if others may have a part of them."""
+        ...
+
     async def assign(self, sources: Iterable[str]) -> Mapping[str, Position | None]:
         """Take sources on: their state is loaded. Gives the stored position of each; None where there is none."""
         ...
@@ -310,6 +315,11 @@ class Context(Protocol):
     @property
     def once(self) -> bool:
         """The service reads its input to the present end and stops."""
+        ...
+
+    @property
+    def worker(self) -> str:
+        """The number of this process among those that `dagtel run --workers` started, "" where it is the only one."""
         ...
 
     @property

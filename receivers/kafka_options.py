@@ -36,7 +36,8 @@ class KafkaReceiverConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """Our name in the brokers' logs and quotas."""
     group_instance_id: str | None = None
     """Name of this member (static membership): one that is back within `session_timeout` has its partitions at once,
-    without a rebalance. Must differ between processes of a group. Unset: host name and receiver id. "": none."""
+    without a rebalance. Must differ between processes of a group; with `dagtel run --workers` each worker's number is
+    added. Unset: host name and receiver id. "": none."""
     session_timeout: Duration = Duration("10s")
     """A member that is silent for so long loses its partitions to the others."""
     heartbeat_interval: Duration = Duration("3s")

@@ -61,6 +61,7 @@ class Gifts(msgspec.Struct, frozen=True):
     http: HttpClient
     meter: Meter
     tracer: Tracer
+    worker: str = ""
 
 
 class ComponentLog(logging.LoggerAdapter[logging.Logger]):
@@ -79,6 +80,7 @@ class ComponentContext:
     ) -> None:
         self.id, self.shard, self.once, self.receipt = id, shard, gifts.once, receipt
         self.http, self.meter, self.tracer = gifts.http, gifts.meter, gifts.tracer
+        self.worker = gifts.worker
         self.state = tables
         self.log = ComponentLog(logging.getLogger(f"dagtel.{owner}"), {"component": owner, "shard": shard})
         self.mounts: list[Mount] = []

@@ -8,12 +8,13 @@ import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
+import anyio.lowlevel
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, stop_never
 from tenacity.wait import wait_exponential
 
 from pipeline.components import Payload, Receipt
 from pipeline.delivery import RetryOnFailure
-from pipeline.errors import PartialError, PermanentError, RetryableError
+from pipeline.errors import PartialError, PermanentError, RetryableError, StateError
 from pipeline.runtime.breaker import Breaker, Circuit
 from pipeline.runtime.gate import Gate
 from pipeline.runtime.outbox import Outbox
@@ -40,12 +41,14 @@ class Delivery:
         outbox: Outbox,
         load: Callable[[int], Awaitable[Payload | None]],
         ack: Callable[[Ack, bool], Awaitable[None]],
-        refuse: Callable[[Payload, str, bool], None],
+        refuse: Callable[[Payload, str, bool, str], None],
         jitter: Callable[[float], float],
         statuses: Statuses,
         meter: ExporterMeter,
+        look: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
     ) -> None:
-        self._outbox, self._load, self._ack, self._refuse = outbox, load, ack, refuse
+        """`look`: whether what waits here is still ours to send; see `Fence.look`."""
+        self._outbox, self._load, self._ack, self._refuse, self._look = outbox, load, ack, refuse, look
         self._jitter, self._statuses, self._meter = jitter, statuses, meter
         self._component = f"exporters.{outbox.id}"
         self._gate = Gate(Breaker(outbox.delivery.circuit_breaker))
@@ -72,16 +75,18 @@ class Delivery:
     async def _send_all(self) -> None:
         while True:
             entry = await self._outbox.next()
-            payload = entry.payload or await self._loaded(entry.id)
             at_once = self._outbox.spec.urgent
             receipt: Receipt | None = None
-            if payload is not None:
+            with anyio.CancelScope() as entry.scope:
                 try:
-                    receipt = await self._deliver(entry, payload)
+                    payload = entry.payload or await self._loaded(entry.id)
+                    if payload is not None:
+                        receipt = await self._deliver(entry, payload)
                 except _Refused:
                     at_once = False  # its dead letter is stored with the next checkpoint: both in one, or neither
             self._outbox.acked(entry.id)
-            await self._ack(Ack(entry.id, self._outbox.id, receipt), at_once)
+            if not entry.scope.cancelled_caught:  # else its shard's next owner sends it
+                await self._ack(Ack(entry.id, self._outbox.id, receipt, entry.shard, self._outbox.place), at_once)
 
     async def _learn(self) -> None:
         """Read what an earlier process of ours left, to know which of it has been overtaken."""
@@ -109,14 +114,16 @@ class Delivery:
         except PartialError as error:
             count = min(error.count, payload.items)
             self._meter.sent(payload.items - count, len(payload.body))
-            self._give_up(payload, f"partly refused: {error}", count, partly=True)
+            self._give_up(entry, payload, f"partly refused: {error}", count, partly=True)
         except PermanentError as error:
-            self._give_up(payload, f"refused: {error}", payload.items)
+            self._give_up(entry, payload, f"refused: {error}", payload.items)
         except RetryableError as error:
-            self._give_up(payload, f"given up: {error}", payload.items)
+            self._give_up(entry, payload, f"given up: {error}", payload.items)
+        except StateError:
+            raise
         except Exception as error:
             log.exception("An exporter raised.", extra={"exporter": self._outbox.id})
-            self._give_up(payload, f"{type(error).__name__}: {error}", payload.items)
+            self._give_up(entry, payload, f"{type(error).__name__}: {error}", payload.items)
         else:
             self._meter.sent(payload.items, len(payload.body))
             self._refused_in_a_row = 0
@@ -138,6 +145,7 @@ class Delivery:
             raise _Overtaken
         told = False
         try:
+            await self._looked()
             receipt = await self._call(payload)
             told = True
             self._answered(call)
@@ -145,6 +153,8 @@ class Delivery:
             told = True
             entry.failures += 1
             self._call_failed(call, error)
+            raise
+        except StateError:
             raise
         except Exception:
             told = True
@@ -154,6 +164,16 @@ class Delivery:
             if not told:
                 self._gate.abandoned(call)
         return receipt
+
+    async def _looked(self) -> None:
+        """Raises StateError when the payload is not ours any more. While the store does not say, nothing is sent."""
+        while True:
+            try:
+                await self._look()
+                return
+            except RetryableError as error:
+                self._statuses.set(self._component, Status.RECOVERABLE, str(error))
+                await anyio.sleep(LOAD_AGAIN_S)
 
     async def _call(self, payload: Payload) -> Receipt | None:
         timeout = self._outbox.delivery.timeout
@@ -217,7 +237,7 @@ class Delivery:
             }
             log.warning("Export failed, retrying.", extra=facts)
 
-    def _give_up(self, payload: Payload, reason: str, items: int, partly: bool = False) -> None:
+    def _give_up(self, entry: Entry, payload: Payload, reason: str, items: int, partly: bool = False) -> None:
         self._meter.refused(items)
         self._refused_in_a_row += 1
         if self._refused_in_a_row >= MANY_REFUSED:
@@ -225,7 +245,7 @@ class Delivery:
         if self._refusals.due(anyio.current_time()):
             facts = {"exporter": self._outbox.id, "reason": reason, "more": self._refusals.since() or ""}
             log.error("A payload goes to the dead letters.", extra=facts)
-        self._refuse(payload, reason, partly)
+        self._refuse(payload, reason, partly, entry.shard)
 
 
 class _Overtaken(Exception):

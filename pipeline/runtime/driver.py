@@ -119,9 +119,11 @@ class Driver:
 
     async def ack(self, ack: Ack, now: bool) -> None:
         """A payload needs no more sending: committed at once, or with the next checkpoint."""
+        fence = self.engine.fence
         if now:
-            await self._write(Commit(acks=[ack]))
-            self._give_back([ack])
+            if fence.holds(ack.shard):
+                await fence.undisturbed(lambda: self._write(Commit(acks=[ack], epochs=fence.epochs(ack.shard))))
+                self._give_back([ack])
         else:
             self.engine.acknowledge(ack)
             self._wake.set()

@@ -7,7 +7,7 @@ of positions, state and payloads, and holds exactly the reads taken since the ba
 
 import copy
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -17,19 +17,21 @@ import msgspec
 from pipeline.batch import WHOLE
 from pipeline.clock import Clock
 from pipeline.components import CatchesUp, Position, Read
-from pipeline.errors import StateError
+from pipeline.errors import ConfigError, StateError
 from pipeline.events import Event
 from pipeline.runtime.context import Side
 from pipeline.runtime.dead_letters import DeadLetters, as_log
 from pipeline.runtime.domain_time import DomainTime, Mode
+from pipeline.runtime.fence import Fence
 from pipeline.runtime.inherit import Bequest, latest
-from pipeline.runtime.lanes import Lane, Workshop, build_lane
+from pipeline.runtime.lanes import NOTHING_MOVED, Lane, Workshop, build_lane
 from pipeline.runtime.outbox import Outbox
 from pipeline.runtime.seldom import Seldom
 from pipeline.runtime.sites import Mount
 from pipeline.runtime.stage import Stage
-from pipeline.store.state import Ack, Commit, DeadLetter, StateRow, StateStore, Waiting
+from pipeline.store.state import Ack, Commit, DeadLetter, ShardState, StateRow, StateStore, Waiting, replaced_by
 from pipeline.topology.plan import Plan
+from pipeline.topology.scopes import whole_components
 
 log = logging.getLogger("dagtel.engine")
 
@@ -54,6 +56,7 @@ class Engine:
         """Where each source stands that this process owns, committed or not."""
         self.changed = True
         """Something happened that a checkpoint must hold; at first that is what the first flush says again."""
+        self.fence = Fence(store, clock)
         self._shop, self._store, self._clock = workshop, store, clock
         self._dead: DeadLetters = workshop.dead
         self._lanes: dict[str, Lane] = {}
@@ -65,10 +68,9 @@ class Engine:
         self._drops = Seldom(LOG_DROPS_S)
 
     async def open(self) -> None:
-        """Build the whole's lane."""
-        stored = await anyio.to_thread.run_sync(self._store.take_shard, WHOLE)
-        self._lanes[WHOLE] = await build_lane(self._shop, WHOLE, stored, None)
-        self.time.wait_for(self._shop.plan.receivers, self._clock.wall_ns())
+        """Build the whole's lane. In a store that others share, `assign` does, with the first source that needs it."""
+        if not self._store.shared:
+            await self._take_on({WHOLE: ""})
 
     async def close(self) -> None:
         """Leave all components, those of partitions first."""
@@ -85,14 +87,18 @@ class Engine:
         Raises whatever building or `ready` raises, and nothing has changed then; StateError when another process has
         a shard.
         """
-        stored = await anyio.to_thread.run_sync(self._store.take_shards, list(self._lanes))
+        receivers = {lane.receiver for lane in self._lanes.values()}
+        if WHOLE not in self._lanes and any(whole_components(workshop.plan, id) for id in receivers):
+            raise ConfigError("what is for all would begin to work in this process: that needs a restart")
+        stored = await self._taken(self._lanes)
         for shard, old in self._lanes.items():
             if stored[shard].epoch != old.epoch + 1:
-                raise StateError(f"shard {shard} has been taken over by another process; this one must end")
+                raise replaced_by(shard)
         lanes: dict[str, Lane] = {}
         try:
-            for shard in self._lanes:  # the whole's is first
-                lanes[shard] = await build_lane(workshop, shard, stored[shard], lanes.get(WHOLE), bequest)
+            for shard in sorted(self._lanes, key=lambda name: name != WHOLE):
+                receiver = self._lanes[shard].receiver
+                lanes[shard] = await build_lane(workshop, shard, stored[shard], lanes.get(WHOLE), bequest, receiver)
             await ready([mount for lane in lanes.values() for mount in lane.mounts])
         except BaseException:
             for shard, old in self._lanes.items():
@@ -104,7 +110,7 @@ class Engine:
         replaced, self._lanes = self._lanes, lanes
         self._gone = (self._gone | set(self._shop.plan.receivers)) - set(workshop.plan.receivers)
         self._shop, self.changed = workshop, True
-        upstream_first = [replaced[shard] for shard in replaced if shard != WHOLE] + [replaced[WHOLE]]
+        upstream_first = [replaced[shard] for shard in sorted(replaced, key=lambda name: name == WHOLE)]
         return Replaced(upstream_first, [row for shard in stored.values() for row in shard.waiting])
 
     def adopt(self, outboxes: dict[str, Outbox]) -> Workshop:
@@ -112,28 +118,99 @@ class Engine:
         self._shop = msgspec.structs.replace(self._shop, outboxes=outboxes)
         return self._shop
 
-    async def assign(self, sources: Iterable[str]) -> dict[str, Position | None]:
-        """Take sources on; gives where each is to be read from. One that is already here goes on where it stands."""
+    async def assign(self, sources: Iterable[str], receiver: str = "") -> dict[str, Position | None]:
+        """Take sources of a receiver on; gives where each is to be read from. One that is here goes on where it stands.
+
+        Where others share the store, the first source that leads to components of the whole brings the whole along.
+        Raises what building raises; then none of them was taken on.
+        """
         wanted = list(sources)
-        new = [source for source in wanted if source not in self._lanes]
-        stored = await anyio.to_thread.run_sync(self._store.positions, new)
-        for source in new:
-            shard = await anyio.to_thread.run_sync(self._store.take_shard, source)
-            self._lanes[source] = await build_lane(self._shop, source, shard, self._lanes[WHOLE])
-            position = stored.get(source)
-            if position is not None:
-                self.positions[source] = position
-            self.time.add(source, position.at_ns if position else 0)
-            self.changed = True
+        new = {source: receiver for source in wanted if source not in self._lanes}
+        if new and WHOLE not in self._lanes and self._leads(receiver):
+            new = {WHOLE: "", **new}
+        await self._take_on(new)
         return {source: self.positions.get(source) for source in wanted}
 
+    async def _take_on(self, shards: Mapping[str, str]) -> None:
+        """Take these shards (with their receivers) and build their lanes: all of them, or none."""
+        if not shards:
+            return
+        stored = await self._taken(shards)
+        built: list[str] = []
+        try:
+            if WHOLE in shards:
+                await self._shop.open_whole()
+            for shard, receiver in shards.items():
+                built.append(shard)
+                whole = self._lanes.get(WHOLE)
+                own = receiver if self._store.shared else ""
+                self._lanes[shard] = await build_lane(self._shop, shard, stored[shard], whole, NOTHING_MOVED, own)
+            for state in stored.values():
+                self._restore(state.waiting)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._let_go(reversed(built))
+            raise
+        for shard, state in stored.items():
+            if state.position is not None:
+                self.positions[shard] = state.position
+            if shard != WHOLE:
+                self.time.add(shard, state.position.at_ns if state.position else 0, self._leads(shards[shard]))
+        if WHOLE in shards:
+            self.time.wait_for([id for id in self._shop.plan.receivers if self._waited_for(id)], self._clock.wall_ns())
+            self._shop.begin_whole()
+        self.changed = True
+
+    def _waited_for(self, receiver: str) -> bool:
+        """Whether the whole's time waits for a receiver's first read. One that others share may have nothing here."""
+        return not self._store.shared or self._leads(receiver)
+
+    def _restore(self, waiting: Iterable[Waiting]) -> None:
+        """Payloads that earlier owners committed and did not see acknowledged."""
+        for row in waiting:
+            outbox = self._shop.outboxes.get(row.exporter)
+            if outbox is None:
+                raise StateError(
+                    f"{self._store.name} holds unsent payloads of {row.exporter} for shard {row.shard}, and the "
+                    "configuration has no such exporter there. Put it back until they are sent"
+                )
+            outbox.restore([row])
+
+    async def _taken(self, shards: Collection[str]) -> dict[str, ShardState]:
+        stored: dict[str, ShardState] = {}
+
+        async def take() -> Mapping[str, int]:
+            stored.update(await anyio.to_thread.run_sync(self._store.take_shards, list(shards)))
+            return {shard: state.epoch for shard, state in stored.items()}
+
+        await self.fence.taking(take)
+        return stored
+
+    def leaving(self, sources: Iterable[str]) -> list[str]:
+        """The shards that go when these sources go: in a shared store the whole goes with the last that leads to it."""
+        gone = [source for source in sources if source in self._lanes]
+        stays = [s for s, lane in self._lanes.items() if s not in gone and s != WHOLE and self._leads(lane.receiver)]
+        return gone if stays or not self._store.shared or WHOLE not in self._lanes else [*gone, WHOLE]
+
     async def release(self, sources: Iterable[str]) -> None:
-        """Let sources go whose last state has been committed."""
-        for source in sources:
-            if lane := self._lanes.pop(source, None):
-                self.time.remove(source)
-                self.positions.pop(source, None)
+        """Let sources go whose last state has been committed, and with them what `leaving` says."""
+        await self._let_go(self.leaving(sources))
+
+    async def _let_go(self, shards: Iterable[str]) -> None:
+        for shard in list(shards):
+            self.fence.drop(shard)
+            self.positions.pop(shard, None)
+            if shard != WHOLE:
+                self.time.remove(shard)
+            if lane := self._lanes.pop(shard, None):
                 await lane.close()
+            if shard == WHOLE:
+                await self._shop.close_whole()
+
+    def _leads(self, receiver: str) -> bool:
+        """Whether a receiver ("": any) leads to components of the whole."""
+        plan = self._shop.plan
+        return any(whole_components(plan, id) for id in ([receiver] if receiver else plan.receivers))
 
     async def take(self, receiver: str, read: Read[Any]) -> None:
         """Process one read to its end. A read of a source that is not (or no longer) here changes nothing."""
@@ -147,8 +224,9 @@ class Engine:
             self.time.stamp(read.source, read.items, wall)
             limit = self.time.limit(read.source)
             self._say_lag(getattr(read.items[0], "now_ns", wall), limit, wall)
-            for stage in self._lanes[WHOLE].made.values():
-                stage.limit_ns = limit
+            if whole := self._lanes.get(WHOLE):
+                for stage in whole.made.values():
+                    stage.limit_ns = limit
             most = self._shop.plan.service.intake.max_items
             for start in range(0, len(read.items), most):
                 await self._enter(receiver, lane, read.items[start : start + most], self.time.of(read.source, wall))
@@ -161,9 +239,9 @@ class Engine:
 
     def _say_lag(self, first_ns: int, others_ns: int | None, wall_ns: int) -> None:
         """Tell those who care how old the oldest is that is being read now."""
-        if self.time.mode == "events":
+        whole = self._lanes.get(WHOLE)
+        if self.time.mode == "events" or whole is None:
             return
-        whole = self._lanes[WHOLE]
         oldest = first_ns if others_ns is None else min(first_ns, others_ns)
         for component in whole.components.values():
             if isinstance(component, CatchesUp):
@@ -245,9 +323,10 @@ class Engine:
         self.changed = True
 
     def acknowledge(self, ack: Ack) -> None:
-        """A payload was delivered; the next checkpoint says so."""
-        self._acks.append(ack)
-        self.changed = True
+        """A payload was delivered; the next checkpoint says so. Of a shard that was let go, its next owner says it."""
+        if self.fence.holds(ack.shard):
+            self._acks.append(ack)
+            self.changed = True
 
     async def finish(self) -> None:
         """The end of `--once`: every component's last word."""
@@ -309,8 +388,8 @@ class Engine:
                 outbox.build(now_ns)
             dead = self._dead.take()
             kept += dead
-            for id in targets if dead else ():
-                await self._shop.outboxes[id].push([as_log(letter) for letter in dead], now_ns)
+            for id in targets if dead and self._lanes else ():
+                await self._shop.outboxes[id].push([as_log(letter) for letter in dead], now_ns, self._any_shard())
         for outbox in outboxes:
             outbox.build(now_ns)
         return kept + self._dead.take()
@@ -319,11 +398,15 @@ class Engine:
         gone = outbox.drop_excess()
         if not gone:
             return
-        self._acks += [Ack(id, outbox.id) for id in gone]
+        self._acks += [Ack(id, outbox.id, shard=shard) for id, shard in gone]
         self._shop.telemetry.exporter(outbox.id).dropped(len(gone))
         if self._drops.due(self._clock.monotonic()):
             facts = {"exporter": outbox.id, "payloads": len(gone), "all": outbox.dropped}
             log.error("Payloads dropped: the outbox is full.", extra=facts)
+
+    def _any_shard(self) -> str:
+        """For what belongs to no shard: the whole, or where another process may have that, one of ours."""
+        return WHOLE if WHOLE in self._lanes else next(iter(self._lanes), WHOLE)
 
     async def _last_words(self, word: Callable[[Any, int], Awaitable[None]]) -> None:
         wall = self._clock.wall_ns()
@@ -332,7 +415,7 @@ class Engine:
 
     def _all_stages(self) -> list[tuple[str, Any]]:
         """Every stage of every lane, upstream first: partitions, then the whole."""
-        order = [s for s in self._lanes if s != WHOLE] + [WHOLE]
+        order = sorted(self._lanes, key=lambda shard: shard == WHOLE)
         return [(shard, stage) for shard in order for stage in self._lanes[shard].stages]
 
 

@@ -6,7 +6,7 @@ valve is closed, gets the waiting payloads from the store, and starts once the o
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import anyio
@@ -22,6 +22,7 @@ from pipeline.runtime.breaker import Circuit
 from pipeline.runtime.context import ComponentContext, Gifts, ShardTables, Side
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.delivery import Delivery
+from pipeline.runtime.fence import Fence
 from pipeline.runtime.host import Host, close_all
 from pipeline.runtime.ids import Ids
 from pipeline.runtime.outbox import Outbox
@@ -50,6 +51,7 @@ class Dispatch(msgspec.Struct, frozen=True):
     store: StateStore
     statuses: Statuses
     telemetry: Telemetry
+    fence: Fence
     ack: Callable[[Ack, bool], Awaitable[None]]
     urge: Callable[[], None]
     changed: Callable[[], None]
@@ -58,7 +60,7 @@ class Dispatch(msgspec.Struct, frozen=True):
 class ExporterUnit:
     """See above. Make it with `open_unit`, then `start`; `stop` and `close` in the end."""
 
-    def __init__(self, node: Node, dispatch: Dispatch, host: Host[Any], context: ComponentContext) -> None:
+    def __init__(self, node: Node, dispatch: Dispatch, host: Host[Any], context: ComponentContext, place: str) -> None:
         assert isinstance(node.spec, ExporterSpec)
         assert node.delivery is not None
         self.node, self.context = node, context
@@ -84,7 +86,9 @@ class ExporterUnit:
             lambda spread: random.uniform(-spread, spread),
             dispatch.statuses,
             dispatch.telemetry.exporter(node.id),
+            dispatch.fence.look,
         )
+        self.outbox.place = place
 
     @property
     def owner(self) -> str:
@@ -97,7 +101,9 @@ class ExporterUnit:
 
     @property
     def mounts(self) -> list[Mount]:
-        return self.context.mounts
+        """What it wants to be served; it is, as long as nobody else can have its shards."""
+        fence = self._dispatch.fence
+        return [Mount(m.address, m.path, fence.guarding(m.app)) for m in self.context.mounts]
 
     def start(self) -> None:
         """Begin to send."""
@@ -120,6 +126,20 @@ class ExporterUnit:
         """Wait until nothing waits to be sent."""
         while len(self.outbox):  # noqa: ASYNC110  # an acknowledgement is no event of the outbox; this is rare
             await anyio.sleep(CHECK_S)
+
+    async def let_go(self, shards: Collection[str]) -> None:
+        """Send no more payloads of these shards: their next owner does. A call under way has QUIET_S to end; one that
+        failed before is not waited for."""
+        self.outbox.withdraw(shards)
+        with anyio.move_on_after(QUIET_S):
+            while any(not entry.failures for entry in self.outbox.sending(shards)):
+                with anyio.move_on_after(CHECK_S):
+                    await self.outbox.settled()
+        while left := self.outbox.sending(shards):
+            for entry in left:
+                if entry.scope is not None:
+                    entry.scope.cancel()
+            await self.outbox.settled()
 
     async def stop(self) -> None:
         """End the senders; a call under way is cut off."""
@@ -165,18 +185,18 @@ class ExporterUnit:
     async def _load(self, id: int) -> Payload | None:
         return await anyio.to_thread.run_sync(self._dispatch.store.payload, id)
 
-    def _refuse(self, payload: Payload, reason: str, partly: bool) -> None:
+    def _refuse(self, payload: Payload, reason: str, partly: bool, shard: str) -> None:
         at = self._dispatch.clock.wall_ns()
-        self._dispatch.dead.add_payload(payload, reason, self.node.id, at, partly, WHOLE)
+        self._dispatch.dead.add_payload(payload, reason, self.node.id, at, partly, shard)
         self._dispatch.changed()
 
 
-async def open_unit(node: Node, dispatch: Dispatch, receipt: Receipt | None) -> ExporterUnit:
-    """Build the exporter; raises whatever its `build` raises."""
+async def open_unit(node: Node, dispatch: Dispatch, receipt: Receipt | None, place: str = "") -> ExporterUnit:
+    """Build the exporter, whose receipts are kept under `place`; raises whatever its `build` raises."""
     owner = f"exporters.{node.id}"
     context = ComponentContext(owner, node.id, WHOLE, dispatch.gifts, ShardTables(owner, WHOLE, {}), receipt)
     host: Host[Any] = await Host.open(dispatch.tasks, node.spec.build(node.options, context))
-    return ExporterUnit(node, dispatch, host, context)
+    return ExporterUnit(node, dispatch, host, context, place)
 
 
 def rows_of(waiting: Sequence[Waiting], exporter: str) -> list[Waiting]:

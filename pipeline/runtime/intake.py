@@ -1,11 +1,12 @@
 """The door between one receiver and the driver: the only place in the house that waits for room."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import anyio.lowlevel
 import msgspec
 
+from pipeline.batch import WHOLE
 from pipeline.components import Position, Read
 from pipeline.runtime.driver import Driver, ReadMessage
 from pipeline.runtime.side_inputs import SideInputs
@@ -14,12 +15,16 @@ from pipeline.runtime.telemetry import Telemetry
 
 
 class Door(msgspec.Struct, frozen=True):
-    """What the intakes of all receivers share."""
+    """What the intakes of all receivers share. `alone`: why a receiver must have all of its input, by its id, "" if it
+    may share it. `let_go`: no more payloads of these shards are sent from here.
+    """
 
     once: bool
     has_room: Callable[[], bool]
     statuses: Statuses
     telemetry: Telemetry
+    alone: Callable[[str], str]
+    let_go: Callable[[Collection[str]], Awaitable[None]]
 
 
 class ReceiverIntake:
@@ -34,6 +39,10 @@ class ReceiverIntake:
         self.used = False
         """Something was put: what its receiver names is there."""
 
+    @property
+    def alone(self) -> str:
+        return self._door.alone(self._receiver)
+
     def took_any(self) -> bool:
         """Whether anything was put since the last time this was asked."""
         reads, self._reads = self._reads, 0
@@ -42,9 +51,10 @@ class ReceiverIntake:
     async def assign(self, sources: Iterable[str]) -> Mapping[str, Position | None]:
         wanted = list(sources)
         engine = self._driver.engine
-        positions: dict[str, Position | None] = await self._driver.ask(lambda: engine.assign(wanted))
+        had_whole = engine.has(WHOLE)
+        positions: dict[str, Position | None] = await self._driver.ask(lambda: engine.assign(wanted, self._receiver))
         self._sources.update(wanted)
-        await self._sides.start(engine.sides(wanted))
+        await self._sides.start(engine.sides(wanted if had_whole else [*wanted, WHOLE]))
         self._door.statuses.set(f"receivers.{self._receiver}", Status.OK)
         return positions
 
@@ -52,9 +62,14 @@ class ReceiverIntake:
         gone = [source for source in sources if source in self._sources]
 
         async def give_up() -> None:
+            engine = self._driver.engine
             await self._driver.checkpoint_now()
-            self._sides.stop(self._driver.engine.sides(gone))
-            await self._driver.engine.release(gone)
+            leaving = engine.leaving(gone)
+            await self._door.let_go(leaving)
+            if engine.changed:
+                await self._driver.checkpoint_now()  # says what was delivered meanwhile
+            self._sides.stop(engine.sides(leaving))
+            await engine.release(gone)
 
         if gone:
             await self._driver.ask(give_up)

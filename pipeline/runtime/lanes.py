@@ -5,10 +5,11 @@ first component of scope `whole` on a way, everything stands in the lane of the 
 so it is built first. Within a lane what is behind is built first: whatever a stage links to is already there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 from anyio.abc import TaskGroup
 
@@ -18,7 +19,7 @@ from pipeline.runtime.context import ComponentContext, Gifts, ShardTables, Side
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.host import Host, close_all
 from pipeline.runtime.inherit import Bequest, Rows, inherited, settings_of
-from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.outbox import Edge, Outbox
 from pipeline.runtime.sites import Mount
 from pipeline.runtime.sorting import of_signal
 from pipeline.runtime.stage import Sink, Stage
@@ -27,6 +28,7 @@ from pipeline.runtime.tables import StateTable
 from pipeline.runtime.telemetry import Telemetry
 from pipeline.store.state import ShardState, StateRow
 from pipeline.topology.plan import Node, PipelinePlan, Plan
+from pipeline.topology.scopes import is_whole
 
 NOTHING_MOVED = Bequest()
 
@@ -34,8 +36,8 @@ NOTHING_MOVED = Bequest()
 class Lane:
     """One shard's components. `entries` are the first sinks of each pipeline that begins in it."""
 
-    def __init__(self, shard: str, epoch: int) -> None:
-        self.shard, self.epoch = shard, epoch
+    def __init__(self, shard: str, epoch: int, receiver: str = "") -> None:
+        self.shard, self.epoch, self.receiver = shard, epoch, receiver
         self.made: dict[tuple[str, str], Stage] = {}
         """By pipeline ("" for a connector) and component id, downstream first."""
         self.tables: list[StateTable[Any, Any]] = []
@@ -74,17 +76,29 @@ class Workshop(msgspec.Struct, frozen=True):
     dead: DeadLetters
     statuses: Statuses
     telemetry: Telemetry
+    shared: bool = False
+    """Several processes share the store, each with shards of its own."""
+    open_whole: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint
+    begin_whole: Callable[[], None] = lambda: None
+    close_whole: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint
+    """Called around the life of the whole's lane: before it is built, once it has its state, after it is closed."""
 
 
 async def build_lane(
-    workshop: Workshop, shard: str, stored: ShardState, whole: Lane | None, bequest: Bequest = NOTHING_MOVED
+    workshop: Workshop,
+    shard: str,
+    stored: ShardState,
+    whole: Lane | None,
+    bequest: Bequest = NOTHING_MOVED,
+    receiver: str = "",
 ) -> Lane:
-    """The lane of a shard with its state loaded. `whole` is the whole's lane; None while that one is built.
+    """The lane of a shard with its state loaded. `whole` is the whole's lane; None while that one is built, and where
+    no way leads to it. `receiver`: build what it leads to alone, as all that comes is from it.
 
     Raises StateError (state it must not read), ConfigError (one stateful id in two pipelines), and whatever a
     component's own `build` raises.
     """
-    lane = Lane(shard, stored.epoch)
+    lane = Lane(shard, stored.epoch, receiver)
     rows, lane.inherited = inherited(shard, stored.rows, settings_of(workshop.plan), bequest)
     try:
         await _Builder(workshop, lane, rows, whole or lane).build_all()
@@ -105,12 +119,13 @@ class _Builder:
     async def build_all(self) -> None:
         plan = self._shop.plan
         for pipeline in plan.pipelines.values():
-            if any(id in plan.receivers for id in pipeline.receivers):
+            wanted = {self._lane.receiver} if self._lane.receiver else plan.receivers.keys()
+            if wanted & set(pipeline.receivers):
                 self._lane.entries[pipeline.id] = await self._pipeline(pipeline, wholly=False)
 
     async def _pipeline(self, pipeline: PipelinePlan, wholly: bool) -> Sequence[Sink]:
         """The first sinks of a pipeline. `wholly`: the way here has already been through a `whole` component."""
-        scopes = [wholly := wholly or _is_whole(node) for node in pipeline.processors]
+        scopes = [wholly := wholly or is_whole(node) for node in pipeline.processors]
         sinks = [sink for id in pipeline.exporters for sink in await self._exit(id, wholly)]
         for node, whole in zip(reversed(pipeline.processors), reversed(scopes), strict=True):
             sinks = await self._stage(pipeline.id, "processors", node, sinks, whole)
@@ -120,9 +135,9 @@ class _Builder:
 
     async def _exit(self, id: str, wholly: bool) -> Sequence[Sink]:
         if id in self._shop.plan.exporters:
-            return [self._shop.outboxes[id]]
+            return [Edge(self._shop.outboxes[id], self._lane.shard if self._shop.shared else WHOLE)]
         node = self._shop.plan.connectors[id]
-        wholly = wholly or _is_whole(node)
+        wholly = wholly or is_whole(node)
         home = self._whole if wholly else self._lane
         if ("", id) in home.made:
             return [home.made["", id]]
@@ -159,10 +174,6 @@ class _Builder:
         lane.made[pipeline, node.id] = stage
         shop.statuses.set(owner, Status.OK)
         return stage
-
-
-def _is_whole(node: Node) -> bool:
-    return getattr(node.spec, "scope", "partition") == "whole"
 
 
 def _counter(telemetry: Telemetry, owner: str) -> Any:

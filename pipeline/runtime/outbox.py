@@ -6,7 +6,7 @@ never wait: limits are kept at the intake alone.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import anyio
@@ -20,8 +20,22 @@ from pipeline.runtime.overtaking import Entry, Overtaking
 from pipeline.store.state import OutboxRow, Waiting
 
 
+class Edge:
+    """Where the stages of one shard leave items for an exporter: a `Sink`."""
+
+    def __init__(self, outbox: "Outbox", shard: str) -> None:
+        self._outbox, self._shard = outbox, shard
+
+    async def push(self, items: Sequence[Any], now_ns: int) -> None:
+        await self._outbox.push(items, now_ns, self._shard)
+
+
 class Outbox:
-    """One exporter's edge of the graph (a `Sink`) and its queue of committed payloads."""
+    """One exporter's edge of the graph (a `Sink`) and its queue of committed payloads.
+
+    A payload holds items of one shard, and goes with it to whoever takes the shard on. Where one process owns all
+    there is, that is `WHOLE` for everything.
+    """
 
     def __init__(
         self,
@@ -41,23 +55,26 @@ class Outbox:
         """Bytes of all payloads that are built and not acknowledged yet, in memory and on disk."""
         self.dropped = 0
         self._ids, self._dead, self._urge = ids, dead, urge
-        self._gathered: dict[type, list[Any]] = {}
+        self.place = ""
+        """Tells its receipts from those of the same exporter in other processes."""
+        self._gathered: dict[tuple[str, type], list[Any]] = {}
         self._built: list[OutboxRow] = []
         self._sealed: set[int] = set()
         self._ready: deque[Entry] = deque()
         self._in_memory = 0
         self._open: dict[int, int] = {}
-        self._wake = anyio.Event()
+        self._sending: dict[int, Entry] = {}
+        self._wake, self._settled = anyio.Event(), anyio.Event()
         self._overtaking = Overtaking()
 
     # --- the driver's side ---
 
-    async def push(self, items: Sequence[Any], now_ns: int) -> None:
+    async def push(self, items: Sequence[Any], now_ns: int, shard: str = WHOLE) -> None:
         """Gather items; a full payload is built at once."""
         size = self.delivery.sending_queue.batch.max_size
         types = set(map(type, items))
         for item_type in types:
-            gathered = self._gathered.setdefault(item_type, [])
+            gathered = self._gathered.setdefault((shard, item_type), [])
             gathered.extend(items if len(types) == 1 else [item for item in items if type(item) is item_type])
             if len(gathered) >= size:
                 self.build(now_ns)
@@ -68,34 +85,34 @@ class Outbox:
         """Turn what has gathered into payloads."""
         size = self.delivery.sending_queue.batch.max_size
         gathered, self._gathered = self._gathered, {}
-        for items in gathered.values():
+        for (shard, _), items in gathered.items():
             for start in range(0, len(items), size):
-                self._build(items[start : start + size], now_ns)
+                self._build(items[start : start + size], now_ns, shard)
 
     def take_built(self) -> list[OutboxRow]:
         """The payloads built since the last time, for the checkpoint."""
         built, self._built = self._built, []
         return built
 
-    def _build(self, items: Sequence[Any], now_ns: int) -> None:
+    def _build(self, items: Sequence[Any], now_ns: int, shard: str) -> None:
         try:
-            payloads = self.exporter.build(Batch(items, WHOLE, now_ns))
+            payloads = self.exporter.build(Batch(items, shard, now_ns))
         except Exception as error:  # noqa: BLE001  # whatever an exporter raises must not stop the others
             if len(items) == 1:
-                self._dead.add_item(items[0], error, f"exporters.{self.id}", now_ns, WHOLE)
+                self._dead.add_item(items[0], error, f"exporters.{self.id}", now_ns, shard)
             else:
                 for item in items:
-                    self._build((item,), now_ns)
+                    self._build((item,), now_ns, shard)
             return
         for payload in payloads:
-            self._put(payload)
+            self._put(payload, shard)
 
-    def resend(self, payload: Payload) -> None:
+    def resend(self, payload: Payload, shard: str = WHOLE) -> None:
         """Take a payload that was refused as it is: it was sealed when it was first committed."""
-        self._sealed.add(self._put(payload))
+        self._sealed.add(self._put(payload, shard))
 
-    def _put(self, payload: Payload) -> int:
-        row = OutboxRow(self._ids.next(), self.id, payload)
+    def _put(self, payload: Payload, shard: str) -> int:
+        row = OutboxRow(self._ids.next(), self.id, payload, shard)
         self._built.append(row)
         self._account(row.id, len(payload.body))
         return row.id
@@ -108,14 +125,14 @@ class Outbox:
             self._sealed.discard(row.id)
             return row
         if isinstance(self.exporter, Seals):
-            return OutboxRow(row.id, row.exporter, self.exporter.seal(row.payload))
+            return OutboxRow(row.id, row.exporter, self.exporter.seal(row.payload), row.shard)
         return row
 
     def restore(self, waiting: Sequence[Waiting]) -> None:
         """Payloads that an earlier process committed and did not see acknowledged: they go first."""
         for row in waiting:
             self._account(row.id, row.size)
-            self._add(Entry(row.id, row.size, None))
+            self._add(Entry(row.id, row.size, None, shard=row.shard))
 
     def release(self, rows: Sequence[OutboxRow]) -> None:
         """These payloads are committed and may be sent."""
@@ -123,7 +140,8 @@ class Outbox:
         for row in rows:
             size = len(row.payload.body)
             self._account(row.id, size)  # sealing has made it smaller
-            self._add(Entry(row.id, size, row.payload if self._in_memory + size <= memory else None), row.payload)
+            kept = row.payload if self._in_memory + size <= memory else None
+            self._add(Entry(row.id, size, kept, shard=row.shard), row.payload)
 
     def _account(self, id: int, size: int) -> None:
         self.bytes += size - self._open.get(id, 0)
@@ -144,6 +162,7 @@ class Outbox:
             self._wake = anyio.Event()
             await self._wake.wait()
         entry = self._ready.popleft()
+        self._sending[entry.id] = entry
         if entry.payload is not None:
             self._in_memory -= entry.size
         return entry
@@ -162,20 +181,44 @@ class Outbox:
         return self._overtaking.overtaken(entry)
 
     def acked(self, id: int) -> None:
-        """A payload needs no more sending."""
+        """A payload needs no more sending, or no more by us."""
         self.bytes -= self._open.pop(id, 0)
         self._overtaking.remove(id)
+        if self._sending.pop(id, None) is not None:
+            self._settled.set()
 
-    def drop_excess(self) -> list[int]:
-        """With `drop_oldest`: take the oldest waiting payloads out until the rest fits; their ids."""
+    # --- a shard that goes to another process ---
+
+    def withdraw(self, shards: Collection[str]) -> None:
+        """Forget the payloads of these shards that nobody sends yet: the next owner sends them."""
+        gone = [entry for entry in self._ready if entry.shard in shards]
+        self._ready = deque(entry for entry in self._ready if entry.shard not in shards)
+        for entry in gone:
+            if entry.payload is not None:
+                self._in_memory -= entry.size
+            self.acked(entry.id)
+
+    def sending(self, shards: Collection[str]) -> list[Entry]:
+        """The payloads of these shards that are being sent."""
+        return [entry for entry in self._sending.values() if entry.shard in shards]
+
+    async def settled(self) -> None:
+        """Wait until one that was being sent is sent, or given up."""
+        self._settled = anyio.Event()
+        await self._settled.wait()
+
+    # --- bounds ---
+
+    def drop_excess(self) -> list[tuple[int, str]]:
+        """With `drop_oldest`: take the oldest waiting payloads out until the rest fits; their ids and shards."""
         queue = self.delivery.sending_queue
-        gone: list[int] = []
+        gone: list[tuple[int, str]] = []
         while queue.on_full == "drop_oldest" and self.bytes > queue.queue_size and self._ready:
             entry = self._ready.popleft()
             if entry.payload is not None:
                 self._in_memory -= entry.size
             self.acked(entry.id)
-            gone.append(entry.id)
+            gone.append((entry.id, entry.shard))
         self.dropped += len(gone)
         return gone
 

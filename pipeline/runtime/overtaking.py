@@ -7,8 +7,10 @@ one is still there. Payloads without a life cost nothing here.
 
 from typing import Final
 
+import anyio
 import msgspec
 
+from pipeline.batch import WHOLE
 from pipeline.components import Payload
 
 _END: Final = 1 << 30
@@ -22,6 +24,9 @@ class Entry(msgspec.Struct):
     size: int
     payload: Payload | None
     failures: int = 0
+    shard: str = WHOLE
+    scope: anyio.CancelScope | None = None
+    """Cancels its sending."""
 
 
 class _Mark(msgspec.Struct, frozen=True, gc=False):

@@ -8,7 +8,8 @@ come again, or its effects.
 - an "item" is given to the very stage that raised on it: what stands before that has had it, and `redelivery` is one;
 - a "payload" (or "part" of one) goes back into its exporter's outbox, byte for byte.
 
-What fails again is a new dead letter, with a new reason.
+What fails again is a new dead letter, with a new reason. Where several processes share a store, a letter is replayed by
+the one that has its shard: the epoch that its checkpoint carries says so in the transaction.
 """
 
 import logging
@@ -116,6 +117,8 @@ class Replay:
 
     async def _again(self, letter: DeadLetter) -> None:
         """Raises _NotHere and _Never, and then nothing has happened."""
+        if letter.shard and not self._engine.has(letter.shard):
+            raise _NotHere(f"{letter.shard} is not read here now")
         try:
             match letter.kind:
                 case "input":
@@ -156,7 +159,7 @@ class Replay:
             outbox = self._engine.outboxes.get(id)
             if outbox is None:
                 raise _NotHere(f"there is no exporter {id}")
-            await outbox.push([item], self._engine.now(letter.shard))
+            await outbox.push([item], self._engine.now(letter.shard), letter.shard)
             return
         stage = self._engine.stage(letter.shard, kept.pipeline, letter.component)
         if stage is None:
@@ -171,7 +174,7 @@ class Replay:
         if outbox is None:
             raise _NotHere(f"there is no exporter {id}")
         kept = msgspec.msgpack.decode(letter.again, type=Payload)
-        outbox.resend(msgspec.structs.replace(kept, body=letter.body))
+        outbox.resend(msgspec.structs.replace(kept, body=letter.body), letter.shard)
 
 
 def _at(item: Any, now_ns: int) -> Any:

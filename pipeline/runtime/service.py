@@ -10,8 +10,9 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
@@ -26,7 +27,7 @@ from pipeline.runtime.context import Gifts
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.driver import STORE, Driver
 from pipeline.runtime.engine import Engine
-from pipeline.runtime.exporting import Dispatch, open_unit, rows_of
+from pipeline.runtime.exporting import Dispatch
 from pipeline.runtime.health import health_app, readiness
 from pipeline.runtime.host import CLOSE_S
 from pipeline.runtime.http import open_http
@@ -39,6 +40,7 @@ from pipeline.runtime.receiving import Receivers, ReceiverUnit, Reception
 from pipeline.runtime.reload import Reloading, Reloads
 from pipeline.runtime.replay import Replay
 from pipeline.runtime.running import Running, listened, open_extension
+from pipeline.runtime.sharing import Sharing, why_alone
 from pipeline.runtime.side_inputs import SideInputs
 from pipeline.runtime.sites import Mount, Serve, Sites
 from pipeline.runtime.status import Statuses
@@ -57,13 +59,19 @@ not the daemon."""
 
 
 async def run_service(
-    plan: Plan, once: bool, serve: Serve, clock: Clock | None = None, reloading: Reloading | None = None
+    plan: Plan,
+    once: bool,
+    serve: Serve,
+    clock: Clock | None = None,
+    reloading: Reloading | None = None,
+    worker: str = "",
 ) -> int:
     """Run a plan until it is told to stop (SIGTERM, SIGINT), or with `once` to the present end of its input.
 
     `serve` is the web floor (`pipeline.web.app.serve`); `reloading` is what SIGHUP and `--watch` are to do, without it
-    a SIGHUP is not listened to. Gives the exit code: 0, or 1 when a component failed for good or payloads were left in
-    the outbox. Raises ConfigError and StateError before anything was taken in.
+    a SIGHUP is not listened to; `worker` is this process's number where several share the work. Gives the exit code: 0,
+    or 1 when a component failed for good or payloads were left in the outbox. Raises ConfigError and StateError before
+    anything was taken in.
     """
     gc.freeze()  # what was imported lives as long as the daemon
     gc.set_threshold(*GC_THRESHOLDS)
@@ -73,7 +81,7 @@ async def run_service(
                 signals = Signals()
                 await listening.start(signals.listen, reloading is not None)
                 async with AsyncExitStack() as stack:
-                    opened = _opened(plan, once, serve, clock or SystemClock(), signals, own_log, reloading)
+                    opened = _opened(plan, once, serve, clock or SystemClock(), signals, own_log, reloading, worker)
                     code = await (await stack.enter_async_context(opened)).run()
                 listening.cancel_scope.cancel()
             return code
@@ -96,6 +104,7 @@ async def _opened(
     signals: "Signals",
     own_log: OwnLog,
     reloading: Reloading | None,
+    worker: str,
 ) -> AsyncIterator["Service"]:
     state = plan.service.state
     other = state.postgresql
@@ -108,7 +117,7 @@ async def _opened(
             plan.service.telemetry.metrics.level, traces.endpoint, {k: v.reveal() for k, v in traces.headers.items()}
         )
         async with open_http() as http, anyio.create_task_group() as tasks:
-            gifts = Gifts(once, http, telemetry.meter, telemetry.tracer)
+            gifts = Gifts(once, http, telemetry.meter, telemetry.tracer, worker)
             service = Service(plan, once, store, clock, telemetry, gifts, tasks, serve, signals, own_log, reloading)
             await service.open()
             yield service
@@ -165,11 +174,23 @@ class Service:
         self._statuses = statuses = Statuses()
         ids = Ids(store.generation)
         dead = DeadLetters(ids, lambda component: telemetry.dead_letters.add(1, {"component": component}))
-        workshop = Workshop(plan, tasks, gifts, {}, dead, statuses, telemetry)
+        workshop = Workshop(
+            plan,
+            tasks,
+            gifts,
+            {},
+            dead,
+            statuses,
+            telemetry,
+            store.shared,
+            self._open_whole,
+            self._begin_whole,
+            self._close_whole,
+        )
         self._engine = engine = Engine(workshop, store, clock, plan.service.clock)
         self._driver = driver = Driver(engine, store, workshop.outboxes, clock, statuses, telemetry, *settings(plan))
         sides = SideInputs(tasks, driver, statuses)
-        door = Door(once, self._has_room, statuses, telemetry)
+        door = Door(once, self._has_room, statuses, telemetry, self._why_alone, self._let_go)
         self._running = Running(
             plan=plan,
             store=store,
@@ -177,7 +198,18 @@ class Service:
             driver=driver,
             workshop=workshop,
             dispatch=Dispatch(
-                tasks, gifts, ids, dead, clock, store, statuses, telemetry, driver.ack, driver.urge, self._change
+                tasks,
+                gifts,
+                ids,
+                dead,
+                clock,
+                store,
+                statuses,
+                telemetry,
+                engine.fence,
+                driver.ack,
+                driver.urge,
+                self._change,
             ),
             receivers=Receivers(Reception(tasks, gifts, driver, sides, door, self._receiver_rebuilt)),
             sites=Sites(tasks, serve),
@@ -186,6 +218,7 @@ class Service:
             own_pages=self._own_pages,
             outboxes=workshop.outboxes,
         )
+        self._sharing = Sharing(self._running, "-".join(filter(None, (socket.gethostname(), gifts.worker))))
         self._replay = Replay(store, driver, dead, clock.wall_ns, self._has_room)
         self._reloads = Reloads(reloading, self._take_over, clock, telemetry) if reloading else None
         self._fresh: Mapping[str, ReceiverUnit] = {}
@@ -205,13 +238,14 @@ class Service:
         running = self._running
         for node in self._plan.extensions.values():
             running.extensions[node.id] = await open_extension(node, running)
-        await self._open_exporters()
+        await self._sharing.open_all()
         await self._engine.open()
         self._gauges()
         for unit in running.exporters.values():
             unit.start()
         self._tasks.start_soon(self._driver.commit_all)
         self._tasks.start_soon(self._drive)
+        self._tasks.start_soon(self._engine.fence.watch)
         self._tasks.start_soon(self._replay.run)
         self._tasks.start_soon(Brake(self._statuses).run, self._blocked)
         await running.sides.start(self._engine.sides())
@@ -224,14 +258,23 @@ class Service:
         finally:
             self._driven.set()
 
-    async def _open_exporters(self) -> None:
-        running = self._running
-        receipts = await anyio.to_thread.run_sync(self._store.receipts)
-        waiting = await anyio.to_thread.run_sync(self._store.waiting)
-        for id, node in self._plan.exporters.items():
-            unit = await open_unit(node, running.dispatch, receipts.get(id))
-            unit.outbox.restore(rows_of(waiting, id))
-            running.exporters[id], running.outboxes[id] = unit, unit.outbox
+    async def _open_whole(self) -> None:
+        await self._sharing.open_whole()
+
+    def _begin_whole(self) -> None:
+        self._sharing.begin_whole()
+
+    async def _close_whole(self) -> None:
+        await self._sharing.close_whole()
+
+    def _why_alone(self, receiver: str) -> str:
+        return why_alone(self._store, self._plan, receiver)
+
+    async def _let_go(self, shards: Collection[str]) -> None:
+        """Payloads of these shards are sent by their next owner from now on."""
+        async with anyio.create_task_group() as tasks:
+            for unit in self._running.exporters.values():
+                tasks.start_soon(unit.let_go, shards)
 
     def _change(self) -> None:
         self._engine.changed = True
@@ -342,7 +385,7 @@ class Service:
 
     async def _take_over(self, plan: Plan) -> dict[str, object]:
         """Put another plan to work; what changed, for the log. Raises what stands against it: then nothing has."""
-        takeover = Takeover(self._running, plan)
+        takeover = Takeover(self._running, self._sharing, plan)
         with anyio.CancelScope(shield=True):  # a stop waits for it: half a takeover is none
             await takeover.run()
             self._fresh, self._probation_end = takeover.new_receivers, anyio.current_time() + PROBATION_S

@@ -19,7 +19,7 @@ import anyio.to_thread
 import msgspec
 
 from pipeline.errors import RetryableError
-from pipeline.runtime.exporting import ExporterUnit, open_unit, rows_of
+from pipeline.runtime.exporting import ExporterUnit, rows_of
 from pipeline.runtime.host import close_all
 from pipeline.runtime.inherit import Bequest
 from pipeline.runtime.lanes import Lane
@@ -27,6 +27,7 @@ from pipeline.runtime.orphans import bequest, drop_unsent, forgets_unsent, refus
 from pipeline.runtime.plan_change import compared, exporters_compared, owners_changed
 from pipeline.runtime.receiving import ReceiverUnit, stop_all
 from pipeline.runtime.running import ExtensionUnit, Running, listened, nodes_of, open_extension, served
+from pipeline.runtime.sharing import Sharing
 from pipeline.runtime.sites import Mount
 from pipeline.runtime.status import Status
 from pipeline.topology.plan import Plan
@@ -40,9 +41,11 @@ PUBLISH_S = 5.0
 class Takeover:
     """One change from the plan that runs to another. `run` it once."""
 
-    def __init__(self, running: Running, plan: Plan) -> None:
-        self._running, self._plan, self._old = running, plan, running.plan
-        self.exporters = exporters_compared(running.plan, plan, nodes_of(running.exporters))
+    def __init__(self, running: Running, sharing: Sharing, plan: Plan) -> None:
+        self._running, self._sharing, self._plan, self._old = running, sharing, plan, running.plan
+        self._here = sharing.here(plan)
+        here = msgspec.structs.replace(plan, exporters=self._here)
+        self.exporters = exporters_compared(running.plan, here, nodes_of(running.exporters))
         self.receivers = compared(running.plan.receivers, plan.receivers)
         self.extensions = compared(nodes_of(running.extensions), plan.extensions)
         self.stages = owners_changed(running.plan, plan)
@@ -87,9 +90,8 @@ class Takeover:
         await anyio.to_thread.run_sync(bequest, running.store, self._old, self._plan)
         self._refuse_unsent()
         await self._quiet(undo)
-        receipts = await anyio.to_thread.run_sync(running.store.receipts)
-        for id in self._in_order(self.exporters.changed | self.exporters.added, self._plan.exporters):
-            unit = await open_unit(self._plan.exporters[id], running.dispatch, receipts.get(id))
+        for id in self._in_order(self.exporters.changed | self.exporters.added, self._here):
+            unit = await self._sharing.open(self._here[id], self._plan)
             undo.push_async_callback(unit.close)
             self._new_exporters[id] = unit
         for id in self._in_order(self.extensions.changed | self.extensions.added, self._plan.extensions):
@@ -134,7 +136,7 @@ class Takeover:
         running = self._running
         exporters = [
             self._new_exporters.get(id) or running.exporters[id]
-            for id in self._plan.exporters
+            for id in self._here
             if id in self._new_exporters or id in running.exporters
         ]
         kept = [running.extensions[id] for id in self.extensions.kept]
@@ -148,6 +150,8 @@ class Takeover:
     async def _swap(self) -> None:
         """In the driver's order: nothing else touches a component meanwhile."""
         running, began = self._running, anyio.current_time()
+        if self._sharing.here(self._plan).keys() != self._here.keys():
+            raise RetryableError("what is for all has changed hands meanwhile; reload again")
         await running.driver.checkpoint_now()
         inherited = await anyio.to_thread.run_sync(bequest, running.store, self._old, self._plan)
         with anyio.CancelScope(shield=True):
@@ -159,7 +163,7 @@ class Takeover:
         running = self._running
         outboxes = {
             id: self._new_exporters[id].outbox if id in self._new_exporters else running.outboxes[id]
-            for id in self._plan.exporters
+            for id in self._here
         }
         workshop = msgspec.structs.replace(running.workshop, plan=self._plan, outboxes=outboxes)
         old_sides = running.engine.sides()

@@ -162,7 +162,7 @@ class StateStore:
         waiting may help: the disk is full, the file is locked, the database does not answer."""
         taken = self._database.write(commit)
         if taken is not None:
-            raise replaced(taken)
+            raise replaced_by(taken)
 
     # --- outbox ---
 
@@ -256,7 +256,7 @@ class StateStore:
             yield connection
 
 
-def replaced(shard: str) -> StateError:
+def replaced_by(shard: str) -> StateError:
     """What a process hears whose shard another one took on."""
     return StateError(
         f"shard {shard} has been taken over by another process; this one must end. It was stopped, or cut off from "

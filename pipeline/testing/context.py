@@ -91,8 +91,9 @@ class FakeContext:
         http: HttpClient | None = None,
         once: bool = False,
         receipt: bytes | None = None,
+        worker: str = "",
     ) -> None:
-        self.id, self.shard, self.once, self.receipt = id, shard, once, receipt
+        self.id, self.shard, self.once, self.receipt, self.worker = id, shard, once, receipt, worker
         self.memory = state or MemoryState(id)
         self.state: State = self.memory
         self.http: HttpClient = http or FakeHttp()

@@ -104,14 +104,13 @@ async def harness(plan: Plan, path: Path, clock: Clock, once: bool = False) -> A
     try:
         async with anyio.create_task_group() as tasks:
             outboxes: dict[str, Outbox] = {}
-            receipts, waiting = store.receipts(), store.waiting()
+            receipts = store.receipts()
             for id, node in plan.exporters.items():
                 owner = f"exporters.{id}"
                 context = ComponentContext(owner, id, "whole", gifts, ShardTables(owner, "whole", {}), receipts.get(id))
                 host: Host[Any] = await Host.open(tasks, node.spec.build(node.options, context))
                 assert node.delivery is not None and isinstance(node.spec, ExporterSpec)
                 outbox = Outbox(id, node.spec, host.component, node.delivery, ids, dead, lambda: None)
-                outbox.restore([row for row in waiting if row.exporter == id])
                 outboxes[id] = outbox
             workshop = Workshop(plan, tasks, gifts, outboxes, dead, statuses, telemetry)
             engine = Engine(workshop, store, clock, plan.service.clock)

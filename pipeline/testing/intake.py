@@ -18,6 +18,7 @@ class FakeIntake:
     def __init__(self, stored: Mapping[str, Position] | None = None, once: bool = False, full: bool = False) -> None:
         self.stored: dict[str, Position] = dict(stored or {})
         self.once, self.full, self.max_items = once, full, 5000
+        self.alone = ""
         self.reads: list[Read[object]] = []
         self.assigned: set[str] = set()
         self.calls: list[tuple[str, object]] = []
