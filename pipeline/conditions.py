@@ -52,7 +52,7 @@ class Conditions:
     def fingerprint(self, kind: str, of: Of) -> str:
         """The same for the same condition of the same thing."""
         # Not the text, which is masked: disks and fields are told apart by names that a mask would take for data.
-        check = of.check or (of.thing if of.asset else "")
+        check = " ".join(filter(None, (of.check, of.thing if of.asset else "")))
         parts = self._fingerprinter.explain(kind, asset=of.asset, job=of.job, step=of.thing, check=check)
         return fingerprint(parts)
 

@@ -38,6 +38,7 @@ from processors import (
     route,
     run_ledger,
 )
+from receivers import alertmanager as alertmanager_receiver
 from receivers import dagster as dagster_receiver
 from receivers import file as file_receiver
 from receivers import kafka as kafka_receiver
@@ -68,6 +69,13 @@ class TestDagsterReceiver(SpecContract):
     """Reading is held, by the ReceiverContract too, in tests/receivers/test_dagster.py."""
 
     spec = dagster_receiver.SPEC
+
+
+class TestAlertmanagerReceiver(SpecContract):
+    """It is called rather than reads: what comes, what is refused and what survives is in
+    tests/receivers/test_alertmanager.py, and real rules in tests/integration/test_alertmanager_rules.py."""
+
+    spec = alertmanager_receiver.SPEC
 
 
 # --- processors ------------------------------------------------------------------------------------------------------

@@ -31,6 +31,11 @@ CONTRACTS: dict[str, type[SpecContract]] = {
     "extensions": ExtensionContract,
 }
 ELSEWHERE: dict[tuple[str, str], tuple[type[SpecContract], str, str]] = {
+    ("receivers", "alertmanager"): (
+        SpecContract,
+        "tests/receivers/test_alertmanager.py",
+        "is called rather than reads: what comes, what is refused and what survives is tested there",
+    ),
     ("receivers", "dagster"): (
         SpecContract,
         "tests/receivers/test_dagster.py",
