@@ -11,7 +11,6 @@ from pipeline.batch import Batch
 from pipeline.clock import Clock, SystemClock
 from pipeline.components import Context, Processor, ProcessorSpec
 from pipeline.dagster_home import find_storage
-from pipeline.dagster_sql import open_run_rows
 from pipeline.events import Event, RunQueued
 from pipeline.facts import RunFacts
 from pipeline.options import Duration, Secret
@@ -115,7 +114,8 @@ class Enrichment:
                 if runs.forgotten != forgotten:
                     seen, forgotten = {}, runs.forgotten
                 seen[run_id] = known
-            event.run = known[1]
+            if known[1] is not None:
+                event.run = known[1]  # else it stays as another process found it
         return batch
 
 
@@ -134,6 +134,8 @@ async def build(config: EnrichmentConfig, context: Context) -> AsyncIterator[Pro
     for name, (fetch, every, wait) in sources.items():
         context.side_input(name, every, fetch, partial(assets.apply, name), wait)
     if asks:
+        from pipeline.dagster_sql import open_run_rows  # psycopg: 100 ms of imports, for those who ask a database
+
         rows = open_run_rows(find_storage(storage.home, storage.postgres_url), clock)
         # Each shard asks for its own runs, so each has a side input of its own.
         context.side_input(

@@ -1,8 +1,11 @@
 """The command `dagtel`."""
 
+import sys
+
 
 def main() -> None:
     """Run the command line; ends the process with its exit code."""
-    from pipeline.cli.app import app  # here, so that importing a helper of this package does not build the commands
+    from pipeline.cli.app import COMMANDS, commands  # here: importing a helper of this package builds no commands
 
-    app(prog_name="dagtel")
+    named = sys.argv[1] if len(sys.argv) > 1 else ""
+    commands([named] if named in COMMANDS else COMMANDS)(prog_name="dagtel")

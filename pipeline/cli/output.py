@@ -3,20 +3,25 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 import typer
-from rich.console import Console
 
 from pipeline.errors import Problem
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 @contextmanager
-def paper() -> Iterator[Console]:
+def paper() -> "Iterator[Console]":
     """For tables and lists on stdout: as wide as the terminal, 80 columns in a pipe; NO_COLOR is kept.
 
     Markup is off: texts come from plugins and configurations. Lines end without blanks.
     """
+    from rich.console import Console  # 30 ms that a daemon's start need not take
+
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
     with console.capture() as captured:
         yield console

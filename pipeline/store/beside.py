@@ -13,7 +13,6 @@ from sqlalchemy import Engine
 from pipeline.errors import StateError
 from pipeline.store.database import open_sqlite, translating
 from pipeline.store.migrations import is_current
-from pipeline.store.postgres import PostgresSchema
 from pipeline.store.sqlite_file import visiting
 
 
@@ -53,6 +52,8 @@ def _in_file(path: Path) -> Iterator[Beside]:
 
 @contextmanager
 def _in_postgres(url: str, schema: str) -> Iterator[Beside]:
+    from pipeline.store.postgres import PostgresSchema  # psycopg: only who has its state there pays
+
     database = PostgresSchema(url, schema)
     try:
         with database.translating():

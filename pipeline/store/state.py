@@ -17,7 +17,6 @@ from pipeline.components import Payload, Position, Receipt
 from pipeline.errors import StateError
 from pipeline.store import commands
 from pipeline.store.migrations import migrate
-from pipeline.store.postgres import PostgresSchema
 from pipeline.store.records import (
     Ack,
     Commit,
@@ -266,4 +265,8 @@ def replaced_by(shard: str) -> StateError:
 
 def open_state(path: str, postgresql_url: str = "", schema: str = "") -> StateStore:
     """The store that the configuration names: in PostgreSQL where there is a URL, else in the file."""
-    return StateStore(PostgresSchema(postgresql_url, schema) if postgresql_url else Path(path))
+    if not postgresql_url:
+        return StateStore(Path(path))
+    from pipeline.store.postgres import PostgresSchema  # psycopg and a dialect: 100 ms that a file does not need
+
+    return StateStore(PostgresSchema(postgresql_url, schema))
