@@ -4,8 +4,9 @@
 is held by whom) are made of the tables: they are not trusted after a call that raised, and made anew.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,12 @@ from processors import alert_life
 from processors.alert_life import Life, Policy
 
 Order = list[tuple[int, str]]
+
+RECENT: Final = 1000
+"""Lives that are at hand decoded."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode: Callable[[bytes], Life] = msgspec.msgpack.Decoder(Life).decode
 
 
 class Past(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -26,14 +33,58 @@ class Past(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     decisions: tuple[Decision, ...] = ()
 
 
+class Lives:
+    """Open lives by fingerprint, kept encoded: a hundred thousand take 150 MB (as objects 200, and 260 once they were
+    read back, when they share nothing). The latest that were looked at are at hand.
+    """
+
+    def __init__(self, state: State) -> None:
+        # Version 1 had no flapping, holds, channels and groups: what its rows lack has defaults that say so.
+        self._rows: Table[str, bytes] = state.table("lives", str, bytes, 2, {1: _second_life})
+        self._recent: dict[str, tuple[bytes, Life]] = {}
+
+    def get(self, fingerprint: str) -> Life | None:
+        """The life, if it is open."""
+        row = self._rows.get(fingerprint)
+        if row is None:
+            return None
+        known = self._recent.get(fingerprint)
+        if known is not None and known[0] is row:  # that very row: a call that was undone has put another one back
+            return known[1]
+        return self._at_hand(fingerprint, row, _decode(row))
+
+    def put(self, fingerprint: str, life: Life) -> None:
+        """Open it, or change it."""
+        row = bytes(memoryview(_encode(life)))  # a copy: the encoder's own keeps half as much again for growing
+        self._rows.put(fingerprint, row)
+        self._at_hand(fingerprint, row, life)
+
+    def delete(self, fingerprint: str) -> None:
+        """It is over."""
+        self._rows.delete(fingerprint)
+        self._recent.pop(fingerprint, None)
+
+    def all(self) -> Iterator[tuple[str, Life]]:
+        """Every open life as it is now; they may be changed on the way."""
+        for fingerprint, row in list(self._rows.items()):
+            yield fingerprint, _decode(row)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _at_hand(self, fingerprint: str, row: bytes, life: Life) -> Life:
+        if len(self._recent) >= RECENT:
+            self._recent.clear()
+        self._recent[fingerprint] = (row, life)
+        return life
+
+
 class Book:
     """A call of the component stands between `begin` and `done`."""
 
     def __init__(self, state: State, policy: Policy, max_remembered: int) -> None:
         self._policy, self._max_remembered = policy, max_remembered
-        # Version 1 had no flapping, holds, channels and groups: what its rows lack has defaults that say so. Who was
-        # told was not written down: everybody.
-        self.lives: Table[str, Life] = state.table("lives", str, Life, 2, {1: _told_everybody})
+        self.lives = Lives(state)
         self._failing: Table[tuple[str, str], int] = state.table("failing", tuple[str, str], int, version=1)
         self._past: Table[str, Past] = state.table("past", str, Past, 2, {1: _as_it_is})
         self._homes: Table[str, str] = state.table("homes", str, str, version=1)
@@ -81,9 +132,9 @@ class Book:
         """Open lives of the asset."""
         if self._by_asset is None:
             self._by_asset = {}
-            for fingerprint, life in self.lives.items():
-                if life.finding.asset:
-                    self._by_asset.setdefault(life.finding.asset, set()).add(fingerprint)
+            for fingerprint, life in self.lives.all():
+                if life.asset:
+                    self._by_asset.setdefault(life.asset, set()).add(fingerprint)
         for fingerprint in sorted(self._by_asset.get(asset, ())):
             found = self.lives.get(fingerprint)
             if found is not None and found.failing:
@@ -113,14 +164,14 @@ class Book:
 
     def keep(self, life: Life) -> None:
         """Store a life, and its next timer."""
-        fingerprint = life.finding.fingerprint
+        fingerprint = life.fingerprint
         before = self.lives.get(fingerprint)
         self.lives.put(fingerprint, life)
         at = alert_life.due(life, self._policy)
         if at is not None and (before is None or at != alert_life.due(before, self._policy)):
             heappush(self._timers, (at, fingerprint))
-        if before is None and self._by_asset is not None and life.finding.asset:
-            self._by_asset.setdefault(life.finding.asset, set()).add(fingerprint)
+        if before is None and self._by_asset is not None and life.asset:
+            self._by_asset.setdefault(life.asset, set()).add(fingerprint)
         if life.held_by:
             self._held_by.setdefault(life.held_by, set()).add(fingerprint)
 
@@ -138,12 +189,12 @@ class Book:
 
     def end(self, life: Life, now_ns: int, starts: tuple[int, ...]) -> None:
         """It is over. What was told with it has occurred, too."""
-        leader = life.finding.fingerprint
+        leader = life.fingerprint
         self.lives.delete(leader)
         if life.group and self._groups.get(life.group) == leader:
             self._groups.delete(life.group)
         if self._by_asset is not None:
-            self._by_asset.get(life.finding.asset, set()).discard(leader)
+            self._by_asset.get(life.asset, set()).discard(leader)
         self._held_by.pop(leader, None)
         self._remember(leader, Past(life.occurrence, now_ns, starts, life.decisions[-3:]))
         for fingerprint in life.folded:
@@ -154,7 +205,7 @@ class Book:
 
     def forget_failing(self, life: Life) -> None:
         """Nothing of it fails any more, whatever was said."""
-        mine = {life.finding.fingerprint, *life.folded}
+        mine = {life.fingerprint, *life.folded}
         for key in [key for key, _ in self._failing.items() if key[0] in mine]:
             self._failing.delete(key)
 
@@ -184,11 +235,11 @@ class Book:
         if self._whole and len(self._timers) <= 2 * len(self.lives) + 1000:
             return
         due = alert_life.due
-        self._timers = [(at, key) for key, life in self.lives.items() if (at := due(life, self._policy)) is not None]
+        self._timers = [(at, key) for key, life in self.lives.all() if (at := due(life, self._policy)) is not None]
         heapify(self._timers)
         self._by_asset = None
         self._held_by = {}
-        for key, life in self.lives.items():
+        for key, life in self.lives.all():
             if life.held_by:
                 self._held_by.setdefault(life.held_by, set()).add(key)
         self._whole = True
@@ -207,8 +258,13 @@ def _partition_key(alert: Alert) -> tuple[str, str]:
     return alert.fingerprint, (alert.partition or "") if alert.asset else ""
 
 
-def _told_everybody(value: object) -> object:
-    return {**value, "told": ["*"]} if isinstance(value, dict) else value
+def _second_life(value: object) -> object:
+    """Version 1 kept the finding as it was, and not who was told: everybody."""
+    if not isinstance(value, dict):
+        return value
+    finding = msgspec.convert(value.pop("finding"), Alert)
+    known = {name: getattr(finding, name) for name in ("fingerprint", "kind", "asset", "severity")}
+    return msgspec.msgpack.encode({**value, **known, "raw": msgspec.msgpack.encode(finding), "channels": "*"})
 
 
 def _as_it_is(value: object) -> object:

@@ -15,22 +15,31 @@ from pipeline.components import State, Table
 from pipeline.signals import Alert, AlertState, Member, Severity
 from processors.alert_life import RANK
 
-MEMBERS: Final = 1000
-"""Notifications in one digest; more wait for the next."""
+MEMBERS: Final = 500
+"""Problems that one digest names; further failures are counted, further ends wait for the next."""
+
+_PREFIX: Final = "overflow:"
 
 
 class Bucket(msgspec.Struct, frozen=True, gc=False):
-    """A channel's interval: when it began, how many have passed in it; and how many digests it ever had."""
+    """A channel's interval: when it began, and how many have passed in it."""
 
     began_ns: int
     passed: int
+
+
+class Crowd(msgspec.Struct, frozen=True, gc=False):
+    """What waits for one set of channels: how many, until when; and how many digests they ever had."""
+
+    due_ns: int
+    waiting: int
     digests: int = 0
-    waiting: int = 0
 
 
 class Waiting(msgspec.Struct, frozen=True, gc=False):
-    """The latest notification of one life that did not pass. `known`: the channel was told of that life before."""
+    """The latest notification of one life that did not pass. `known`: it is not the first that these channels get."""
 
+    channels: tuple[str, ...]
     member: Member
     at_ns: int
     first_ns: int
@@ -38,103 +47,130 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 
 
 class RateLimit:
-    """`most` notifications a channel in each `per_ns`; 0: no limit."""
+    """`most` notifications a channel in each `per_ns`, 0: no limit. One passes if all its channels have room.
+
+    `storm_of` is by the key of a life: the digest by which it was told of. `storms` counts those that are open.
+    """
 
     def __init__(self, state: State, most: int, per_ns: int) -> None:
         self._most, self._per = most, per_ns
         self._buckets: Table[str, Bucket] = state.table("buckets", str, Bucket, version=1)
-        self._waiting: Table[tuple[str, str], Waiting] = state.table("waiting", tuple[str, str], Waiting, version=1)
-        self._storm_of: Table[tuple[str, str], str] = state.table("storm_of", tuple[str, str], str, version=1)
+        self._crowds: Table[str, Crowd] = state.table("crowds", str, Crowd, version=1)
+        self._waiting: Table[str, Waiting] = state.table("waiting", str, Waiting, version=1)
+        self._storm_of: Table[str, str] = state.table("storm_of", str, str, version=1)
         self._storms: Table[str, int] = state.table("storms", str, int, version=1)
 
     def take(self, alert: Alert, known: Sequence[str]) -> list[Alert]:
-        """The notification for those channels that have room. For none it is for nobody: records of it are kept.
+        """The notification if there is room; else it is for nobody, so that records of it are kept.
 
         `known` are the channels that were told of this life before.
         """
         if not self._most:
             return [alert]
-        given: list[Alert] = []
-        passed = [channel for channel in alert.channels if self._passes(channel, alert, channel in known, given)]
-        whole = tuple(passed) == alert.channels
-        return [alert if whole else msgspec.structs.replace(alert, channels=tuple(passed) or (NOBODY,)), *given]
+        ended = self._leaves(alert) if alert.state == "resolved" else None
+        if ended is not None:
+            return [_unheard(alert), *ended]
+        waiting = self._waiting.get(alert.key)
+        if waiting is not None:
+            self._overtake(waiting, alert)
+            return [_unheard(alert)]
+        full = [channel for channel in alert.channels if not self._has_room(channel, alert.now_ns)]
+        if full:
+            self._wait(alert, full, bool(known) and alert.key not in self._storm_of)
+            return [_unheard(alert)]
+        for channel in alert.channels:
+            bucket = self._buckets.get(channel) or Bucket(alert.now_ns, 0)
+            self._buckets.put(channel, msgspec.structs.replace(bucket, passed=bucket.passed + 1))
+        return [alert, *(self._leaves(alert) or ())]
 
     def due(self) -> int | None:
         """When the next digest is due."""
-        return min((b.began_ns + self._per for _, b in self._buckets.items() if b.waiting), default=None)
+        return min((crowd.due_ns for _, crowd in self._crowds.items() if crowd.waiting), default=None)
 
     def on_time(self, now_ns: int) -> list[Alert]:
         """The digests that are due at or before `now_ns`."""
-        channels = sorted(c for c, b in self._buckets.items() if b.waiting and b.began_ns + self._per <= now_ns)
-        return [self._digest(channel, now_ns) for channel in channels]
+        names = sorted(name for name, crowd in self._crowds.items() if crowd.waiting and crowd.due_ns <= now_ns)
+        return [self._digest(name, now_ns) for name in names]
 
     def finish(self, now_ns: int) -> list[Alert]:
         """All that waits."""
         given = []
-        while channels := sorted(channel for channel, bucket in self._buckets.items() if bucket.waiting):
-            given += [self._digest(channel, now_ns) for channel in channels]
+        while names := sorted(name for name, crowd in self._crowds.items() if crowd.waiting):
+            given += [self._digest(name, now_ns) for name in names]
         return given
 
-    def _passes(self, channel: str, alert: Alert, known: bool, given: list[Alert]) -> bool:
-        place, now = (channel, alert.key), alert.now_ns
-        if alert.state == "resolved" and self._leaves(place, alert, given):
-            return False
-        bucket = self._buckets.get(channel) or Bucket(now, 0)
-        waiting = self._waiting.get(place)
-        if waiting is not None:  # overtaken: the latest word is enough, and none if nobody has heard of it
-            if alert.state == "resolved" and not waiting.known:
-                self._waiting.delete(place)
-                self._buckets.put(channel, msgspec.structs.replace(bucket, waiting=bucket.waiting - 1))
-            else:
-                self._waiting.put(place, msgspec.structs.replace(waiting, member=_member(alert), at_ns=now))
-            return False
-        if now >= bucket.began_ns + self._per and not bucket.waiting:
-            bucket = msgspec.structs.replace(bucket, began_ns=now, passed=0)
-        if bucket.passed < self._most:
-            self._buckets.put(channel, msgspec.structs.replace(bucket, passed=bucket.passed + 1))
-            self._leaves(place, alert, given)
+    def _has_room(self, channel: str, now_ns: int) -> bool:
+        bucket = self._buckets.get(channel)
+        if bucket is None or now_ns >= bucket.began_ns + self._per:
+            self._buckets.put(channel, Bucket(now_ns, 0))
             return True
-        self._waiting.put(place, Waiting(_member(alert), now, alert.first_ns, known and place not in self._storm_of))
-        self._buckets.put(channel, msgspec.structs.replace(bucket, waiting=bucket.waiting + 1))
-        return False
+        return bucket.passed < self._most
 
-    def _leaves(self, place: tuple[str, str], alert: Alert, given: list[Alert]) -> bool:
-        """The life has a word of its own, or its end: its storm is over with the last one. False: it is in none."""
-        storm = self._storm_of.get(place)
+    def _wait(self, alert: Alert, full: list[str], known: bool) -> None:
+        name = ",".join(alert.channels)
+        crowd = self._crowds.get(name) or Crowd(0, 0)
+        ends = [bucket.began_ns + self._per for c in full if (bucket := self._buckets.get(c)) is not None]
+        due = crowd.due_ns if crowd.waiting else max(ends)
+        self._crowds.put(name, Crowd(due, crowd.waiting + 1, crowd.digests))
+        self._waiting.put(alert.key, Waiting(alert.channels, _member(alert), alert.now_ns, alert.first_ns, known))
+
+    def _overtake(self, waiting: Waiting, alert: Alert) -> None:
+        """The latest word is enough; and none, if it is over and nobody has heard of it."""
+        if alert.state != "resolved" or waiting.known:
+            self._waiting.put(alert.key, msgspec.structs.replace(waiting, member=_member(alert), at_ns=alert.now_ns))
+            return
+        name = ",".join(waiting.channels)
+        crowd = self._crowds.get(name) or Crowd(alert.now_ns, 1)
+        self._waiting.delete(alert.key)
+        self._crowds.put(name, msgspec.structs.replace(crowd, waiting=crowd.waiting - 1))
+
+    def _leaves(self, alert: Alert) -> list[Alert] | None:
+        """The life has its end, or a word of its own: its storm is over with the last one. None: it is in none."""
+        storm = self._storm_of.get(alert.key)
         if storm is None:
-            return False
-        self._storm_of.delete(place)
+            return None
+        self._storm_of.delete(alert.key)
         left = (self._storms.get(storm) or 1) - 1
         if left:
             self._storms.put(storm, left)
-            return True
+            return []
         self._storms.delete(storm)
-        given.append(_overflow(storm, place[0], "resolved", "recovered", alert.now_ns, alert.first_ns, (), 0))
-        return True
+        channels = tuple(storm.removeprefix(_PREFIX).rpartition("#")[0].split(","))
+        return [_overflow(storm, channels, "resolved", "recovered", alert.now_ns, alert.first_ns, (), 0)]
 
-    def _digest(self, channel: str, now_ns: int) -> Alert:
-        rows = [(w.at_ns, key, w) for (name, key), w in self._waiting.items() if name == channel]
-        taken = sorted(rows, key=lambda row: row[:2])[:MEMBERS]
-        bucket = self._buckets.get(channel) or Bucket(now_ns, 0)
-        storm = f"overflow:{channel}#{bucket.digests + 1}"
-        fresh = 0
-        for _, key, waiting in taken:
-            self._waiting.delete((channel, key))
-            if not waiting.known and waiting.member.state != "resolved" and (channel, key) not in self._storm_of:
-                self._storm_of.put((channel, key), storm)
+    def _digest(self, name: str, now_ns: int) -> Alert:
+        """All that fails is told of, and named as far as there is room; all ends that are told of are named."""
+        channels = tuple(name.split(","))
+        mine = sorted((w.at_ns, key) for key, w in self._waiting.items() if w.channels == channels)
+        rows = [(key, waiting) for _, key in mine if (waiting := self._waiting.get(key)) is not None]
+        ends = [row for row in rows if row[1].member.state == "resolved"][:MEMBERS]
+        fails = [row for row in rows if row[1].member.state != "resolved"]
+        crowd = self._crowds.get(name) or Crowd(now_ns, 0)
+        storm, fresh = f"{_PREFIX}{name}#{crowd.digests + 1}", 0
+        for key, waiting in (*fails, *ends):
+            self._waiting.delete(key)
+            if not waiting.known and waiting.member.state != "resolved" and key not in self._storm_of:
+                self._storm_of.put(key, storm)
                 fresh += 1
         if fresh:
             self._storms.put(storm, fresh)
-        self._buckets.put(channel, Bucket(now_ns, 1, bucket.digests + 1, len(rows) - len(taken)))
-        members = tuple(waiting.member for _, _, waiting in taken)
-        first = min((waiting.first_ns for _, _, waiting in taken), default=now_ns)
-        state: AlertState = "digest" if fresh or any(m.state != "resolved" for m in members) else "resolved"
-        return _overflow(storm, channel, state, "rate_limited", now_ns, first, members, len(taken))
+        left = len(rows) - len(fails) - len(ends)
+        self._crowds.put(name, Crowd(now_ns + self._per, left, crowd.digests + 1))
+        for channel in channels:
+            self._buckets.put(channel, Bucket(now_ns, 1))
+        members = tuple(waiting.member for _, waiting in (*fails[:MEMBERS], *ends))
+        first = min((waiting.first_ns for _, waiting in (*fails, *ends)), default=now_ns)
+        state: AlertState = "digest" if fails else "resolved"
+        return _overflow(storm, channels, state, "rate_limited", now_ns, first, members, len(fails) + len(ends))
+
+
+def _unheard(alert: Alert) -> Alert:
+    return msgspec.structs.replace(alert, channels=(NOBODY,))
 
 
 def _overflow(
     storm: str,
-    channel: str,
+    channels: tuple[str, ...],
     state: AlertState,
     reason: str,
     now_ns: int,
@@ -149,7 +185,7 @@ def _overflow(
         kind="overflow",
         state=state,
         severity=severity,
-        fingerprint=f"overflow:{channel}",
+        fingerprint=storm.rpartition("#")[0],
         now_ns=now_ns,
         first_ns=first_ns,
         last_ns=now_ns,
@@ -158,7 +194,7 @@ def _overflow(
         count=count or 1,
         key=storm,
         reason=reason,
-        channels=(channel,),
+        channels=channels,
         members=members,
         members_total=count,
     )

@@ -14,6 +14,9 @@ class Silences:
         self._limit = limit
         self._compiled: dict[str, Condition] = {}
 
+    def __len__(self) -> int:
+        return len(self._silences)
+
     def add(self, silence: Silence) -> bool:
         """Take it on. False for one that is known, or over before it begins. Raises ValueError beyond the limit."""
         if silence.id in self._silences or silence.until_ns <= silence.now_ns:

@@ -106,8 +106,8 @@ class Dedup:
         """The end of `--once`: what waits for its group or for room is told."""
         self._book.begin()
         told: list[Alert] = []
-        waiting = [life for _, life in self._book.lives.items() if life.held in ("group_wait", "catching_up")]
-        for life in sorted(waiting, key=lambda life: (life.began_ns, life.finding.fingerprint)):
+        waiting = [life for _, life in self._book.lives.all() if life.held in ("group_wait", "catching_up")]
+        for life in sorted(waiting, key=lambda life: (life.began_ns, life.fingerprint)):
             now = max(now_ns, life.latest_ns)
             told += self._say(life, alert_life.released(life, now, self._policy), now)
         told += self._rate.finish(now_ns)
@@ -137,6 +137,7 @@ class Dedup:
 
     def _take(self, item: Alert) -> Sequence[Alert]:
         if item.state == "failing":
+            msgspec.structs.astuple(item)  # raises here if it is not whole: it is kept encoded, which leaves that out
             return self._fail(self._router.graded(item))
         if item.state == "recovered":
             return self._recover(item)
@@ -204,7 +205,7 @@ class Dedup:
 
     def _join(self, leader: Life, finding: Alert) -> None:
         fresh = self._book.fails(finding)
-        self._book.join(finding.fingerprint, leader.finding.fingerprint)
+        self._book.join(finding.fingerprint, leader.fingerprint)
         after = alert_life.with_member(
             alert_life.again(leader, finding, fresh, self._policy), finding, "failing", joins=True
         )
@@ -216,7 +217,7 @@ class Dedup:
             return None
         for asset in (finding.asset, *finding.upstream):
             for life in self._book.failing_at(asset):
-                if life.finding.kind in _CAUSES and life.finding.fingerprint != finding.fingerprint:
+                if life.kind in _CAUSES and life.fingerprint != finding.fingerprint:
                     return life
         return None
 
@@ -257,13 +258,15 @@ class Dedup:
 
     def _held(self, life: Life, now_ns: int) -> Life | None:
         """The life held, if something keeps it from being told."""
+        if not len(self._silences) and life.kind not in self._config.inhibit:
+            return None
         finding = life.finding
         cause = self._cause(finding)
         if cause is not None:
-            if life.held_by != cause.finding.fingerprint:
+            if life.held_by != cause.fingerprint:
                 self._book.keep(alert_life.with_member(cause, finding, "failing", joins=False))
-            held = msgspec.structs.replace(life, held_by=cause.finding.fingerprint)
-            return alert_life.hold(held, "inhibited", 0, now_ns, f"{cause.finding.asset} {cause.finding.fingerprint}")
+            held = msgspec.structs.replace(life, held_by=cause.fingerprint)
+            return alert_life.hold(held, "inhibited", 0, now_ns, f"{cause.asset} {cause.fingerprint}")
         silence = self._silences.over(finding, now_ns)
         if silence is not None:
             return alert_life.hold(life, "silenced", silence.until_ns, now_ns, f"{silence.id} by {silence.by}")
@@ -271,7 +274,7 @@ class Dedup:
 
     def _end(self, life: Life, alert: Alert | None, now_ns: int, starts: tuple[int, ...]) -> Sequence[Alert]:
         over = life if alert else alert_life.noted(life, now_ns, "resolved_untold", life.held)
-        waiting = self._book.held_by(life.finding.fingerprint)
+        waiting = self._book.held_by(life.fingerprint)
         self._book.end(over, now_ns, starts)
         for held in waiting:
             until = now_ns + self._config.inhibit_grace.ns
@@ -286,13 +289,13 @@ class Dedup:
         now = command.now_ns
         if isinstance(command, Silence):
             if self._silences.add(command):
-                for life in [life for _, life in self._book.lives.items() if not life.held]:
+                for life in [life for _, life in self._book.lives.all() if not life.held]:
                     if self._silences.matches(command, life.finding):
                         detail = f"{command.id} by {command.by}"
                         self._book.keep(alert_life.hold(life, "silenced", command.until_ns, now, detail))
         elif isinstance(command, Expire):
             if self._silences.expire(command.silence):
-                for life in [life for _, life in self._book.lives.items() if life.held == "silenced"]:
+                for life in [life for _, life in self._book.lives.all() if life.held == "silenced"]:
                     self._book.keep(msgspec.structs.replace(life, held_until_ns=now))
         elif isinstance(command, Acknowledge):
             known = self._book.named(command.alert)
@@ -309,7 +312,7 @@ class Dedup:
 
     def _caught_up(self, now_ns: int) -> None:
         """What is still open is told, as late; what failed last long ago is only listed."""
-        for life in [life for _, life in self._book.lives.items()]:
+        for life in [life for _, life in self._book.lives.all()]:
             due = alert_life.due(life, self._policy)
             if life.held == "catching_up" and not life.held_until_ns:
                 old = bool(self._policy.chronic_ns) and now_ns - life.latest_ns > self._policy.chronic_ns
@@ -331,12 +334,12 @@ class Dedup:
 
     def _list(self, now_ns: int) -> Sequence[Alert]:
         """All that is chronic, in one notification; none, and no further list, if nothing is."""
-        chronic = [life for _, life in self._book.lives.items() if life.chronic and life.failing]
+        chronic = [life for _, life in self._book.lives.all() if life.chronic and life.failing]
         if not chronic:
             self._listed.delete("at")
             return ()
         self._listed.put("at", now_ns)
-        chronic.sort(key=lambda life: (life.first_ns, life.finding.fingerprint))
+        chronic.sort(key=lambda life: (life.first_ns, life.fingerprint))
         alert = Alert(
             kind="still_broken",
             state="digest",
@@ -370,7 +373,7 @@ class Dedup:
 def _member(life: Life) -> Member:
     finding = life.finding
     return Member(
-        key=f"{finding.fingerprint}#{life.occurrence}",
+        key=life.key,
         state="failing",
         kind=finding.kind,
         severity=finding.severity,

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.batch import WHOLE, Batch
@@ -343,6 +343,7 @@ def timeline(steps: Sequence[tuple[AlertState, str, str | None, int]]) -> list[A
     return items
 
 
+@settings(deadline=None)
 @given(timelines, configs, st.lists(st.integers(1, 5), min_size=25, max_size=25))
 async def test_neither_restarts_nor_the_batches_of_one_moment_change_what_is_told(
     steps: list[tuple[AlertState, str, str | None, int]], config: DedupConfig, sizes: list[int]
@@ -365,6 +366,7 @@ async def test_neither_restarts_nor_the_batches_of_one_moment_change_what_is_tol
     assert told + await batched.advance(end) == expected
 
 
+@settings(deadline=None)
 @given(timelines, configs)
 async def test_every_failure_is_told_or_counted_once_and_every_life_begins_and_ends_once(
     steps: list[tuple[AlertState, str, str | None, int]], config: DedupConfig
@@ -395,6 +397,7 @@ async def test_every_failure_is_told_or_counted_once_and_every_life_begins_and_e
         assert still is not None or resolved == failures
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 6 * HOUR - 1), min_size=1, max_size=60).map(sorted))
 async def test_digests_before_the_escalation_add_up(times: list[int]) -> None:
     driver = Driver()

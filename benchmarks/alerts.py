@@ -1,0 +1,131 @@
+"""What many open problems cost: memory, a checkpoint, and what is said of them. `python -m benchmarks.alerts [COUNT]`
+
+COUNT (100,000) problems of as many assets fail, a thousand a minute and checkpoint, each with an error, an impact and
+owners; then a thousand of them fail again between two checkpoints, on the real state store.
+
+2026-11, 2 shared cores, Python 3.11: 100,000 open take 174 MB; a new one 39 µs; a checkpoint with 1,000 changed ones
+2.1 ms within the pause (encode) and 38 ms beside it (write).
+"""
+
+import asyncio
+import gc
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from pipeline.batch import WHOLE, Batch
+from pipeline.channels import NOBODY
+from pipeline.clock import MINUTE, SECOND
+from pipeline.facts import ErrorInfo
+from pipeline.lineage import Impact
+from pipeline.options import Duration
+from pipeline.runtime.context import ShardTables
+from pipeline.signals import Alert
+from pipeline.store.state import Commit, StateRow, StateStore
+from pipeline.testing.context import FakeContext
+from processors.dedup import Dedup
+from processors.dedup_options import DedupConfig
+
+START = 1_705_284_000 * SECOND
+AGAIN = 1000
+ROUNDS = 20
+
+
+class Tables:
+    """The runtime's own tables, as a component's state."""
+
+    def __init__(self) -> None:
+        self.shard = ShardTables("processors.dedup", WHOLE, {})
+
+    def table(self, *arguments: object, **options: object) -> object:
+        return self.shard.table(*arguments, **options)  # type: ignore[arg-type]
+
+
+def finding(number: int, at_ns: int) -> Alert:
+    asset = f"warehouse/schema_{number % 100}/table_{number}"
+    return Alert(
+        "asset_failure", "failing", "ERROR", f"v1:{number:016x}", at_ns, at_ns, at_ns,
+        "Asset Materialization Failed", asset=asset, job=f"job_{number % 500}", run_id=f"run-{number}-{at_ns}",
+        partition="2024-01-15", step_key=f"step_{number}", owners=("team:data",), group="warehouse",
+        error=ErrorInfo("TimeoutError", f"Connection timeout after 30s reading {asset}", "readings.py", 45, "fetch"),
+        impact=IMPACTS[number % 100],
+    )  # fmt: skip
+
+
+IMPACTS = [Impact({f"mart/{n}_{m}": m + 1 for m in range(5)}, ("Overview",), ("team:bi",)) for n in range(100)]
+
+
+async def main(count: int) -> None:
+    process, state = psutil.Process(), Tables()
+    config = DedupConfig(max_open=2 * count, group_wait=Duration(0))
+    dedup = Dedup(config, FakeContext("dedup", state=state))  # type: ignore[arg-type]
+    dedup.due()
+    with tempfile.TemporaryDirectory() as folder:
+        store = StateStore(Path(folder) / "state.db")
+        epoch = store.take_shard(WHOLE).epoch
+        gc.collect()
+        before, taken = process.memory_info().rss, 0.0
+        now = START
+        for first in range(0, count, AGAIN):
+            now += MINUTE + SECOND
+            await timers(state, dedup, now)
+            items = [finding(n, now) for n in range(first, min(first + AGAIN, count))]
+            began = time.perf_counter()
+            await call(state, lambda items=items, now=now: dedup.process(Batch(items, WHOLE, now)))  # type: ignore[misc]
+            taken += time.perf_counter() - began
+            parts(store, state, epoch)
+        gc.collect()
+        print(f"{count:,} open: {(process.memory_info().rss - before) / 1e6:.0f} MB, {taken / count * 1e6:.0f} µs each")
+        encodes, writes, calls = [], [], []
+        for number in range(ROUNDS):
+            now += SECOND
+            items = [finding((number * AGAIN + n) % count, now) for n in range(AGAIN)]
+            began = time.perf_counter()
+            await call(state, lambda items=items, now=now: dedup.process(Batch(items, WHOLE, now)))  # type: ignore[misc]
+            calls.append(time.perf_counter() - began)
+            encode, write = parts(store, state, epoch)
+            encodes.append(encode)
+            writes.append(write)
+        for name, values in (("encode", encodes), ("write", writes), ("process", calls)):
+            print(f"{AGAIN:,} again, {name}: {statistics.median(values) * 1e3:.1f} ms, most {max(values) * 1e3:.1f} ms")
+        began = time.perf_counter()
+        told = await timers(state, dedup, now + 62 * MINUTE)
+        print(f"the next hour's timers: {(time.perf_counter() - began) * 1e3:.0f} ms, {told:,} messages leave")
+        store.close()
+
+
+async def timers(state: Tables, dedup: Dedup, until_ns: int) -> int:
+    """What is due before then; says how many messages leave."""
+    told = 0
+    while (due := dedup.due()) is not None and due < until_ns:
+        given = await call(state, lambda due=due: dedup.on_time(due))  # type: ignore[misc]
+        told += sum(alert.channels != (NOBODY,) for alert in given)
+    return told
+
+
+async def call(state: Tables, act: object) -> list[Alert]:
+    for table in state.shard.opened:
+        table.begin()
+    result = await act()  # type: ignore[operator]
+    return list(result.items if isinstance(result, Batch) else result)
+
+
+def parts(store: StateStore, state: Tables, epoch: int) -> tuple[float, float]:
+    """Seconds for encoding what changed (within the pause) and for writing it (beside it)."""
+    began = time.perf_counter()
+    rows = [
+        StateRow(WHOLE, row.owner, row.table, row.key, row.version, row.value)
+        for table in state.shard.opened
+        for row in table.take_dirty()
+    ]
+    encoded = time.perf_counter()
+    store.commit(Commit(epochs={WHOLE: epoch}, rows=rows))
+    return encoded - began, time.perf_counter() - encoded
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000))
