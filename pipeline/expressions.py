@@ -9,7 +9,6 @@ import re
 from difflib import get_close_matches
 from typing import Any, Final
 
-import cel
 import msgspec
 
 from pipeline.expression_names import ITEMS, VARIABLES
@@ -88,6 +87,8 @@ class Condition:
 
 
 def _compiled(source: str) -> Any:
+    import cel  # brings a terminal of its own, 100 ms of imports: only who writes a condition pays
+
     try:
         return cel.compile(source)
     except ValueError as error:

@@ -65,7 +65,8 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     moved: dict[str, str] = {}
     """State of components that were renamed: old id → new id."""
     forget: tuple[str, ...] = ()
-    """Ids of components whose stored state is thrown away at the start, because they are gone or begin anew."""
+    """Ids of components whose stored state is thrown away at the start, because they are gone or begin anew;
+    `exporters.ID` throws away the payloads that an exporter has not sent."""
 
 
 class DeadLettersConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
