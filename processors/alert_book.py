@@ -91,6 +91,7 @@ class Book:
         self._groups: Table[str, str] = state.table("groups", str, str, version=1)
         self._whole = False
         self._timers: Order = []
+        self._taken = ""
         self._by_asset: dict[str, set[str]] | None = None
         self._held_by: dict[str, set[str]] = {}
 
@@ -168,8 +169,11 @@ class Book:
         before = self.lives.get(fingerprint)
         self.lives.put(fingerprint, life)
         at = alert_life.due(life, self._policy)
-        if at is not None and (before is None or at != alert_life.due(before, self._policy)):
+        known = before is not None and fingerprint != self._taken and at == alert_life.due(before, self._policy)
+        if at is not None and not known:
             heappush(self._timers, (at, fingerprint))
+        if fingerprint == self._taken:
+            self._taken = ""
         if before is None and self._by_asset is not None and life.asset:
             self._by_asset.setdefault(life.asset, set()).add(fingerprint)
         if life.held_by:
@@ -223,6 +227,7 @@ class Book:
         while self._timers and self._timers[0][0] <= now_ns:
             entry = heappop(self._timers)
             if self._holds(entry):
+                self._taken = entry[1]  # its timer is gone: it may be due at the same time for something else
                 return self.lives.get(entry[1])
         return None
 
@@ -234,7 +239,7 @@ class Book:
         """The orders, as the tables say it: after a start, an undone call, or when most timers have lapsed."""
         if self._whole and len(self._timers) <= 2 * len(self.lives) + 1000:
             return
-        due = alert_life.due
+        self._taken, due = "", alert_life.due
         self._timers = [(at, key) for key, life in self.lives.all() if (at := due(life, self._policy)) is not None]
         heapify(self._timers)
         self._by_asset = None

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.alert_commands import Acknowledge, Command, Expire, Resolve, Silence, decode_command, encode_command
 from pipeline.batch import WHOLE, Batch
@@ -518,3 +520,136 @@ class FastDriver(Driver):
 def test_faults_of_the_options_are_found(options: dict[str, Any], path: str) -> None:
     config = msgspec.convert(options, DedupConfig, dec_hook=lambda kind, value: kind(value))
     assert [where for where, _ in config.problems()] == [path]
+
+
+# --- laws ------------------------------------------------------------------------------------------------------------
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["fail", "fail", "fail", "fail", "well", "well", "silence", "expire", "ack", "resolve"]),
+        st.sampled_from(["p", "q", "r", "stale-mart"]),
+        st.sampled_from(["run-1", "run-2", ""]),
+        st.sampled_from([0, 1, SECOND, 10 * SECOND, MINUTE, 20 * MINUTE, HOUR, 7 * HOUR]),
+    ),
+    max_size=25,
+)
+OPTIONS = st.sampled_from(
+    [
+        {},
+        {"group_wait": Duration("30s")},
+        {"group_wait": Duration("30s"), "rate_limit": RateOption(messages=1)},
+        {"rate_limit": RateOption(messages=2), "severities": {"CRITICAL": ("pagerduty",)}},
+        {"mute_windows": (NIGHT,), "mute": ("night",), "group_wait": Duration("5s")},
+        {
+            "mute_windows": (NIGHT,),
+            "routes": (
+                RouteOption(channels=("pagerduty",), mute=("night",), continue_=True),
+                RouteOption(channels=("slack",)),
+            ),
+        },
+        {"group_by": ("backfill", "run"), "escalate_after_count": 3, "flapping_count": 2},
+    ]
+)
+
+
+def acted(steps: Sequence[tuple[str, str, str, int]]) -> list[Alert | Command]:
+    now, items, silences = TWO, list[Alert | Command](), 0
+    for number, (what, problem, run, wait) in enumerate(steps):
+        now += wait
+        facts = {"kind": "sla_breach", "asset": "mart", "upstream": ("asset_p",)} if problem.startswith("stale") else {}
+        if what == "fail":
+            items.append(failure(now, problem, run_id=run, tags={"dagster/backfill": run}, **facts))
+        elif what == "well":
+            items.append(success(now, problem, **facts))
+        elif what == "silence":
+            silences += 1
+            items.append(silence(now, now + 2 * HOUR, f'fingerprint == "{problem}"', f"s{silences}"))
+        elif what == "expire":
+            items.append(Expire(f"e{number}", now, f"s{silences}"))
+        elif what == "ack":
+            items.append(Acknowledge(f"a{number}", now, problem))
+        else:
+            items.append(Resolve(f"r{number}", now, problem))
+    return items
+
+
+@settings(deadline=None)
+@given(STEPS, OPTIONS)
+async def test_a_restart_after_each_call_changes_nothing(
+    steps: list[tuple[str, str, str, int]], options: dict[str, Any]
+) -> None:
+    items = acted(steps)
+    end = TWO + 40 * DAY
+    steady, restarting = FastDriver(**options), Driver(**options)
+    assert await restarting.feed(*items) == await steady.feed(*items)
+    assert await steady.advance(end - 38 * DAY) == await restarting.advance(end - 38 * DAY)
+
+
+async def test_two_things_that_are_due_at_the_same_time_are_both_done() -> None:
+    driver = FastDriver(mute_windows=(NIGHT,), routes=(
+        RouteOption(channels=("pagerduty",), mute=("night",), continue_=True), RouteOption(channels=("slack",)),
+    ))  # fmt: skip
+    told = await driver.feed(failure(TWO + HOUR), failure(TWO + 2 * HOUR), failure(TWO + 2 * HOUR + 1))
+    told += await driver.advance(TWO + 8 * HOUR)
+    assert [(a.state, a.channels, (a.now_ns - TWO) // HOUR) for a in told] == [
+        ("firing", ("slack",), 1), ("digest", ("slack",), 2), ("digest", ("slack",), 3),
+        ("firing", ("pagerduty",), 4), ("escalated", ("pagerduty", "slack"), 7),
+    ]  # fmt: skip
+
+
+@settings(deadline=None)
+@given(STEPS, OPTIONS)
+async def test_nothing_is_lost_nothing_is_told_after_its_end_and_no_channel_gets_more_than_it_can_bear(
+    steps: list[tuple[str, str, str, int]], options: dict[str, Any]
+) -> None:
+    items, driver = acted(steps), FastDriver(**options)
+    told = await driver.feed(*items)
+    last = items[-1].now_ns if items else TWO
+    told += await driver.advance(last + 12 * HOUR)  # all silences and nights are over
+    heard = [alert for alert in told if alert.channels != (NOBODY,)]
+
+    # What still fails has been told of: by itself, with a group, in an overflow's digest, or with what it follows from.
+    known = {alert.fingerprint for alert in heard}
+    known |= {member.key.partition("#")[0] for alert in heard for member in alert.members}
+    dedup = driver.dedup
+    for fingerprint, life in dedup._book.lives.all() if dedup else ():
+        assert not life.failing or fingerprint in known or life.held == "inhibited", f"{fingerprint} was never told"
+        assert life.held in ("", "inhibited", "muted"), f"{fingerprint} is still held: {life.held}"
+
+    # One end a life, and nothing after it.
+    by_key: dict[str, list[Alert]] = {}
+    for alert in heard:
+        by_key.setdefault(alert.key, []).append(alert)
+    for key, alerts in by_key.items():
+        states = [alert.state for alert in alerts]
+        assert states.count("resolved") <= 1, key
+        assert "resolved" not in states[:-1], key
+        assert states[0] != "resolved" or key.startswith("overflow:"), f"{key}: the end of what nobody was told of"
+        assert [a.now_ns for a in alerts] == sorted(a.now_ns for a in alerts), key
+
+    # Never a storm.
+    limit = options.get("rate_limit")
+    if limit is not None:
+        for channel in {channel for alert in heard for channel in alert.channels}:
+            times = [alert.now_ns for alert in heard if channel in alert.channels and alert.reason != "rate_limited"]
+            times = [at for at in times if at]
+            worst = max((sum(1 for other in times if at <= other < at + MINUTE) for at in times), default=0)
+            assert worst <= 2 * limit.messages + 2, channel  # an interval may begin in the middle of this one
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(0, 3 * 60)), max_size=40))
+async def test_the_counts_of_ends_are_the_failures(steps: list[tuple[str, bool, int]]) -> None:
+    driver, now = FastDriver(group_wait=Duration("30s")), TWO
+    items = []
+    for problem, fails, seconds in steps:
+        now += seconds * SECOND
+        items.append(failure(now, problem, run_id=f"run-{now // (10 * MINUTE)}") if fails else success(now, problem))
+    ends = [success(now + HOUR, problem) for problem in "abc"]
+    told = await driver.feed(*items, *ends) + await driver.advance(now + 9 * HOUR)
+    resolved = sum(alert.count for alert in told if alert.state == "resolved")
+    untold = sum(1 for item in items if item.state == "failing") - resolved
+    unheard = [alert for alert in told if alert.state == "firing"]
+    assert untold >= 0
+    assert len({alert.key for alert in unheard}) == len(unheard)
+    assert not driver.dedup or not list(driver.dedup._book.lives.all())
