@@ -109,6 +109,19 @@ _OTHERS: Final = (
     GaugeName("asset_sla_availability_ratio", ("asset_name",), "The share of executions in the window that succeeded."),
     GaugeName("asset_sla_error_budget_remaining_ratio", ("asset_name",),
               "The share of the error budget that is left in the window; below 0: overspent."),
+    GaugeName("disk_usage_percent", ("mount_point",), "Used share of the file system, 0 to 100."),
+    GaugeName("disk_used_bytes", ("mount_point",), "Used bytes of the file system."),
+    GaugeName("disk_total_bytes", ("mount_point",), "Size of the file system in bytes."),
+    GaugeName("memory_usage_percent", (), "Share of the memory that is not available, 0 to 100."),
+    GaugeName("memory_used_bytes", (), "Memory that is not available, in bytes."),
+    GaugeName("memory_total_bytes", (), "Memory of the machine in bytes."),
+    GaugeName("load_average", (), "Load average of five minutes."),
+    GaugeName("load_percent", (), "Load average of five minutes as a share of the CPUs; 100 is all that they can do."),
+    GaugeName("container_health", ("container_name",), "1 if the container runs and is not unhealthy, else 0."),
+    GaugeName("connection_pool_used", ("pool",), "Connections of clients that a PostgreSQL server has."),
+    GaugeName("connection_pool_size", ("pool",), "Connections that it takes, without those kept for superusers."),
+    GaugeName("storage_lake_size_bytes", ("bucket", "prefix"), "Bytes of all objects of a bucket under a prefix."),
+    GaugeName("storage_lake_objects", ("bucket", "prefix"), "Objects of a bucket under a prefix."),
 )  # fmt: skip
 
 GAUGES: Final[dict[str, GaugeName]] = {gauge.name: gauge for gauge in _OTHERS}

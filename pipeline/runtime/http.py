@@ -1,8 +1,12 @@
-"""The one HTTP client: httpx, pooled, a client a TLS setting."""
+"""The one HTTP client: httpx, pooled, a client a TLS setting and, for `http+unix://`, a socket.
+
+`http+unix://%2Fvar%2Frun%2Fdocker.sock/containers/json` calls by the socket file that the (quoted) host names.
+"""
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -18,7 +22,7 @@ class PooledHttp:
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
-        self._clients: dict[Tls, httpx.AsyncClient] = {}
+        self._clients: dict[tuple[Tls, str], httpx.AsyncClient] = {}
 
     async def request(
         self,
@@ -30,7 +34,8 @@ class PooledHttp:
         timeout_s: float = 5.0,
         tls: Tls | None = None,
     ) -> Response:
-        client = await self._client(tls or Tls())
+        url, socket = _by_socket(url)
+        client = await self._client(tls or Tls(), socket)
         try:
             async with client.stream(
                 method, url, content=body or None, headers=dict(headers or {}), timeout=timeout_s
@@ -46,12 +51,23 @@ class PooledHttp:
         except httpx.HTTPError as error:
             raise RetryableError(f"no answer from {url}: {error or type(error).__name__}") from error
 
-    async def _client(self, tls: Tls) -> httpx.AsyncClient:
-        if tls not in self._clients:
+    async def _client(self, tls: Tls, socket: str) -> httpx.AsyncClient:
+        if (tls, socket) not in self._clients:
             limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30)
-            client = httpx.AsyncClient(verify=_verify(tls), limits=limits, trust_env=True)
-            self._clients[tls] = await self._stack.enter_async_context(client)
-        return self._clients[tls]
+            if socket:
+                client = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket, limits=limits))
+            else:
+                client = httpx.AsyncClient(verify=_verify(tls), limits=limits, trust_env=True)
+            self._clients[tls, socket] = await self._stack.enter_async_context(client)
+        return self._clients[tls, socket]
+
+
+def _by_socket(url: str) -> tuple[str, str]:
+    """The URL as it is called, and the socket file to call it by; "" for the network."""
+    if not url.startswith("http+unix://"):
+        return url, ""
+    host = urlsplit(url).netloc
+    return url.replace(f"http+unix://{host}", "http://localhost", 1), unquote(host)
 
 
 def _verify(tls: Tls) -> ssl.SSLContext | bool:

@@ -41,6 +41,7 @@ from processors import (
 from receivers import alertmanager as alertmanager_receiver
 from receivers import dagster as dagster_receiver
 from receivers import file as file_receiver
+from receivers import host as host_receiver
 from receivers import kafka as kafka_receiver
 
 # --- receivers -------------------------------------------------------------------------------------------------------
@@ -76,6 +77,12 @@ class TestAlertmanagerReceiver(SpecContract):
     tests/receivers/test_alertmanager.py, and real rules in tests/integration/test_alertmanager_rules.py."""
 
     spec = alertmanager_receiver.SPEC
+
+
+class TestHost(SpecContract):
+    """It reads a machine, which has no records: what is read and told is in tests/receivers/test_host.py."""
+
+    spec = host_receiver.SPEC
 
 
 # --- processors ------------------------------------------------------------------------------------------------------

@@ -41,6 +41,11 @@ ELSEWHERE: dict[tuple[str, str], tuple[type[SpecContract], str, str]] = {
         "tests/receivers/test_dagster.py",
         "keeps the ReceiverContract there, beside the storage that it needs",
     ),
+    ("receivers", "host"): (
+        SpecContract,
+        "tests/receivers/test_host.py",
+        "reads a machine, which has no records: what is read, told and kept over a restart is tested there",
+    ),
     ("receivers", "kafka"): (
         SpecContract,
         "tests/receivers/test_kafka_real.py",
