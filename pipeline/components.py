@@ -323,6 +323,11 @@ class Context(Protocol):
         ...
 
     @property
+    def exporters(self) -> Sequence[str]:
+        """Ids of the service's exporters, of processors and connectors: to find names that name none."""
+        ...
+
+    @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]: ...
 
     @property

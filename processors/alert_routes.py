@@ -1,14 +1,15 @@
-"""Who is told, how loud: an alert and a time in, channels out. Pure but for counting conditions that fail.
+"""Who is told, how loud: an alert and a time in, channels out. Pure but for complaints about the configuration.
 
 In the order of their word: the routes that match, the asset's own `alert_channels`, its owners' channels, the table by
 severity. Escalation channels are added to all of them. Channels within a mute window are told when it ends.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from pipeline.channels import ALL, names
 from pipeline.expressions import Condition, ExpressionError
 from pipeline.signals import Alert, Severity, Signal, Urgency
 from processors.alert_mutes import MuteWindow, Window, muted
@@ -72,15 +73,16 @@ class Router:
         mute: Iterable[str],
         escalate_to: tuple[str, ...],
         escalate_channels: tuple[str, ...],
-        failed: Callable[[ExpressionError], None],
+        exporters: Sequence[str],
+        complain: Callable[[str], None],
     ) -> None:
+        self._exporters, self._complain = exporters, complain
         self._routes = [(Condition(r.when, Signal.ALERTS) if r.when else None, r) for r in routes]
         self._owners, self._table = owners, {**BY_SEVERITY, **severities}
         known = {window.name: Window(window) for window in windows}
         self._windows = known
         self._mute = tuple(mute)
         self._escalate_to, self._escalate_channels = escalate_to, escalate_channels
-        self._failed = failed
         self._maps = any(r.severity for _, r in self._routes)
 
     def graded(self, finding: Alert) -> Alert:
@@ -95,9 +97,9 @@ class Router:
         matched = list(self._matching(alert))
         wanted: dict[str, tuple[str, ...]] = {}  # channel → the names of its mute windows
         for route in matched:
-            for channel in route.channels or ():
+            for channel in self._known(route.channels or ()):
                 wanted.setdefault(channel, (*self._mute, *route.mute))
-        if not any(route.channels is not None for route in matched):
+        if not wanted and not any(route.channels == () for route in matched):
             mutes = (*self._mute, *(name for route in matched for name in route.mute))
             wanted = dict.fromkeys(self._unrouted(alert), mutes)
         if alert.repeat_ns or alert.state in ("escalated", "repeated"):
@@ -107,13 +109,15 @@ class Router:
         return self._sorted(wanted, matched, now_ns)
 
     def _unrouted(self, alert: Alert) -> tuple[str, ...]:
-        owned = [channel for owner in alert.owners for channel in self._owners.get(owner, ())]
-        return alert.channels or tuple(dict.fromkeys(owned)) or self._table[alert.severity]
+        if alert.channels and (own := self._known(alert.channels)):
+            return own
+        owned = tuple(dict.fromkeys(c for owner in alert.owners for c in self._owners.get(owner, ())))
+        return (self._known(owned) if owned else ()) or self._table[alert.severity]
 
     def _sorted(self, wanted: dict[str, tuple[str, ...]], matched: list[RouteOption], now_ns: int) -> Routed:
         ends: dict[str, tuple[int, str]] = {}
-        for channel, names in wanted.items():
-            until, name = muted([self._windows[name] for name in names], now_ns) if names else (0, "")
+        for channel, mutes in wanted.items():
+            until, name = muted([self._windows[name] for name in mutes], now_ns) if mutes else (0, "")
             if until:
                 ends[channel] = (until, name)
         until, name = min(ends.values(), default=(0, ""))
@@ -137,8 +141,16 @@ class Router:
         try:
             return condition.holds(alert, Signal.ALERTS)
         except ExpressionError as error:
-            self._failed(error)
+            self._complain(f"the condition of a route could not be evaluated and does not hold: {error}")
             return False
+
+    def _known(self, channels: tuple[str, ...]) -> tuple[str, ...]:
+        """Without those that name nobody: a typing error must not keep an alert from being told."""
+        known = tuple(c for c in channels if c == ALL or any(names((c,), id) for id in self._exporters))
+        if self._exporters and len(known) < len(channels):
+            missing = ", ".join(repr(channel) for channel in channels if channel not in known)
+            self._complain(f"there is no notifier {missing}: told by what comes next, severity at last")
+        return known if self._exporters else channels
 
 
 def route_faults(routes: Iterable[RouteOption], windows: Iterable[MuteWindow]) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,6 @@ from pipeline.batch import Batch
 from pipeline.clock import MINUTE
 from pipeline.components import Context, Processor, ProcessorSpec, Table
 from pipeline.cron import Cron, zone_of
-from pipeline.expressions import ExpressionError
 from pipeline.signals import Alert, Edges, Member, Signal
 from processors import alert_life
 from processors.alert_book import Book
@@ -58,7 +57,8 @@ class Dedup:
             config.mute,
             config.escalate_to,
             config.escalate_channels,
-            self._condition_failed,
+            context.exporters,
+            self._complain,
         )
         self._lagging: bool | None = None
         self._lags_since: int | None = None
@@ -360,8 +360,8 @@ class Dedup:
 
     # --- what is logged ---
 
-    def _condition_failed(self, error: ExpressionError) -> None:
-        self._say_once("The condition of a route could not be evaluated and does not hold.", why=str(error))
+    def _complain(self, why: str) -> None:
+        self._say_once("Routing goes another way.", why=why)
 
     def _say_once(self, what: str, **facts: object) -> None:
         said = f"{what} {facts}"

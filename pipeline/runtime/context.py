@@ -76,8 +76,16 @@ class ComponentContext:
     """One component's context. `sides` are the side inputs that it asked for, `mounts` what it wants to be served."""
 
     def __init__(
-        self, owner: str, id: str, shard: str, gifts: Gifts, tables: ShardTables, receipt: Receipt | None = None
+        self,
+        owner: str,
+        id: str,
+        shard: str,
+        gifts: Gifts,
+        tables: ShardTables,
+        receipt: Receipt | None = None,
+        exporters: Sequence[str] = (),
     ) -> None:
+        self.exporters = exporters
         self.id, self.shard, self.once, self.receipt = id, shard, gifts.once, receipt
         self.http, self.meter, self.tracer = gifts.http, gifts.meter, gifts.tracer
         self.worker = gifts.worker

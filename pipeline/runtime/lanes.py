@@ -160,7 +160,7 @@ class _Builder:
     async def _open(self, pipeline: str, kind: str, node: Node, behind: Sequence[Sink]) -> Stage:
         shop, lane, owner = self._shop, self._lane, f"{kind}.{node.id}"
         tables = ShardTables(owner, lane.shard, self._stored)
-        context = ComponentContext(owner, node.id, lane.shard, shop.gifts, tables)
+        context = ComponentContext(owner, node.id, lane.shard, shop.gifts, tables, exporters=tuple(shop.plan.exporters))
         component = await lane.open(shop.tasks, node.spec.build(node.options, context), owner)
         if tables.opened and self._stateful.setdefault(owner, pipeline) != pipeline:
             raise ConfigError(f"{owner} keeps state and stands in two pipelines: give each its own id")

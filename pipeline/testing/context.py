@@ -1,7 +1,7 @@
 """A context for tests of one component: state in memory, HTTP by a function, side inputs applied by hand."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar, cast
 
 from opentelemetry import metrics, trace
@@ -92,8 +92,10 @@ class FakeContext:
         once: bool = False,
         receipt: bytes | None = None,
         worker: str = "",
+        exporters: Sequence[str] = (),
     ) -> None:
         self.id, self.shard, self.once, self.receipt, self.worker = id, shard, once, receipt, worker
+        self.exporters = exporters
         self.memory = state or MemoryState(id)
         self.state: State = self.memory
         self.http: HttpClient = http or FakeHttp()

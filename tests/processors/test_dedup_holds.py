@@ -19,7 +19,7 @@ from pipeline.options import Duration
 from pipeline.signals import Alert, AlertState, Severity
 from pipeline.testing.context import FakeContext, MemoryState
 from processors.alert_mutes import MuteWindow
-from processors.alert_routes import RouteOption
+from processors.alert_routes import BY_SEVERITY, RouteOption
 from processors.dedup import SPEC, Dedup
 from processors.dedup_options import DedupConfig, RateOption
 
@@ -270,6 +270,16 @@ async def test_a_route_that_continues_adds_channels_and_the_first_word_on_the_re
     )
     (told,) = await Driver(routes=routes).feed(failure(TWO))
     assert (told.channels, told.urgency) == (("slack", "email"), "high")
+
+
+async def test_channels_that_name_no_notifier_keep_nobody_from_being_told(caplog: pytest.LogCaptureFixture) -> None:
+    routes = (RouteOption(when='asset == "asset_r"', channels=("slakc", "email")),)
+    context = FakeContext(exporters=("slack/data", "email", "pagerduty"))
+    async with SPEC.build(DedupConfig(routes=routes, group_wait=Duration(0)), context) as dedup:
+        items = [failure(TWO, "r"), failure(TWO, "m", channels=("pager",)), failure(TWO, "s", channels=("slack",))]
+        told = (await dedup.process(Batch(items, WHOLE, TWO))).items
+    assert [a.channels for a in told] == [("email",), BY_SEVERITY["ERROR"], ("slack",)]
+    assert ["'slakc'" in r.why or "'pager'" in r.why for r in caplog.records] == [True, True]  # type: ignore[attr-defined]
 
 
 async def test_a_route_to_nobody_counts_only() -> None:
