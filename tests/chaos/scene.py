@@ -52,6 +52,10 @@ class Scene:
             "exporters.prometheus.address": self.metrics,
             "exporters.prometheus.textfile": str(folder / "metrics.prom"),
             "exporters.loki.labels": f"{{job: {self.name}}}",
+            # each failure is told, by itself and at once: only so can they be counted
+            "processors.dedup.group_wait": "0s",
+            "processors.dedup.rate_limit.messages": "0",
+            "processors.dedup.catch_up_after": "0s",
         }
         self.started: list[Daemon] = []
 
