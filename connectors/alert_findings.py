@@ -21,6 +21,10 @@ from pipeline.trace_ids import trace_id
 MESSAGE_LENGTH: Final = 4000
 """Characters of an error's message that an alert carries; the log line has all of it."""
 
+TAGS: Final = 20
+"""Tags of its run that an alert carries, each up to TAG_LENGTH characters."""
+TAG_LENGTH: Final = 200
+
 _PLACEHOLDERS: Final = frozenset({"run_id", "trace_id", "asset", "job", "step_key", "partition", "check"})
 
 
@@ -174,7 +178,16 @@ def _reason(o: RunEnded) -> str:
 
 
 def _tags(event: Event) -> dict[str, str]:
-    return {"dagster/backfill": event.run.backfill} if event.run and event.run.backfill else {}
+    """The run's own tags, for routes; of Dagster's only the backfill. An alert is kept, so there is an end to them."""
+    if event.run is None:
+        return {}
+    own = [
+        (name, value[:TAG_LENGTH]) for name, value in event.run.tags.items() if not name.startswith((".", "dagster/"))
+    ]
+    return {
+        **dict(sorted(own)[:TAGS]),
+        **({"dagster/backfill": event.run.backfill} if event.run.backfill else {}),
+    }
 
 
 def _filled(template: str, values: dict[str, str]) -> str:

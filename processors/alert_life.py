@@ -175,6 +175,14 @@ def again(life: Life, finding: Alert, fresh: bool, policy: Policy) -> Life:
     )
 
 
+def worse(life: Life, now: int, policy: Policy) -> tuple[Life, Alert]:
+    """It has become more severe, and people know of it only as it was: told at once, as whatever comes next."""
+    state: AlertState = "repeated" if life.escalated_ns else "digest"
+    window = 0 if life.escalated_ns or life.flaps_ns else now + policy.window_ns
+    told = msgspec.structs.replace(life, since=0, window_ends_ns=window, told_ns=now)
+    return told, _told(told, state, now, life.since, 0, "worse", policy)
+
+
 def healed(life: Life, recovery: Alert, policy: Policy) -> tuple[Life | None, Alert | None]:
     """A failing partition succeeded. Without a life left it is resolved; that is told where anybody was told of it."""
     now = max(recovery.now_ns, life.latest_ns)

@@ -148,8 +148,11 @@ class Dedup:
         if life is not None:
             fresh = self._book.fails(finding)
             after = alert_life.again(life, finding, fresh, self._policy)
-            self._book.keep(alert_life.noted(after, finding.now_ns, "counted", life.held))
-            return ()
+            after = alert_life.noted(after, finding.now_ns, "counted", life.held)
+            if after.severity == life.severity or life.held or not life.told or self._lagging:
+                self._book.keep(after)
+                return ()
+            return self._say(after, alert_life.worse(after, after.latest_ns, self._policy), after.latest_ns)
         leader = self._leader(finding)
         if leader is not None:
             self._join(leader, finding)

@@ -151,8 +151,10 @@ class StageContract(SpecContract):
             assert len(life.dead) == 1, "more than the item that raised went to the dead letters"
             left = fresh([*before, *after])
             await other.push_cut(left, range(len(left)))
+            other.now_ns = life.now_ns  # time went on with the broken item, too, and its timers fired
+            for each in (life, other):
+                await each.wait(0)
             assert self._state(life) == self._state(other), "a call that raised left something in the state tables"
-            other.now_ns = life.now_ns  # time went on with the broken item, too
             for each in (life, other):
                 await each.wait(60 * HOUR)
                 await each.barrier()

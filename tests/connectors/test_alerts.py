@@ -336,6 +336,13 @@ async def test_files_are_told_without_the_folders_that_are_to_be_left_out() -> N
     assert alert.error == ErrorInfo("E", "m", file="shop/load.py")
 
 
+async def test_the_runs_own_tags_travel_along_and_dagsters_stay_behind() -> None:
+    own = {"team": "data", **{f"t{n:02}": "v" * 999 for n in range(19)}, "zz": "x"}
+    tags = {"dagster/partition": "x", ".dagster/grpc_info": "{}", **own}
+    (alert,) = await Alerts().alerts(event(0, failed(), run=RunFacts(tags=tags)))
+    assert alert.tags == {f"t{n:02}": "v" * 200 for n in range(19)} | {"team": "data"}
+
+
 async def test_the_backfill_travels_along() -> None:
     (alert,) = await Alerts().alerts(event(0, failed(), run=RunFacts(backfill="b1", code_location="shop")))
     assert (alert.tags, alert.code_location) == ({"dagster/backfill": "b1"}, "shop")

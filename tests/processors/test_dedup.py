@@ -264,15 +264,16 @@ async def test_a_job_has_no_partitions() -> None:
     assert [a.state for a in told] == ["firing", "resolved"]
 
 
-async def test_severity_never_falls_and_the_escalation_raises_it() -> None:
+async def test_severity_never_falls_is_told_at_once_when_it_rises_and_is_raised_by_the_escalation() -> None:
     driver = Driver()
     told = await driver.feed(
         failure(TWO, severity="WARNING"), failure(TWO + 1, severity="ERROR"), failure(TWO + HOUR, severity="WARNING")
     )
     told += await driver.advance(TWO + 6 * HOUR + 1)
     assert [(a.state, a.severity) for a in told] == [
-        ("firing", "WARNING"), ("digest", "ERROR"), ("escalated", "CRITICAL"),
+        ("firing", "WARNING"), ("digest", "ERROR"), ("digest", "ERROR"), ("escalated", "CRITICAL"),
     ]  # fmt: skip
+    assert (told[1].reason, told[1].now_ns, told[1].count) == ("worse", TWO + 1, 1)
 
 
 async def test_the_last_known_impact_stays() -> None:
