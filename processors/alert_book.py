@@ -13,7 +13,7 @@ import msgspec
 from pipeline.components import State, Table
 from pipeline.signals import Alert, Decision
 from processors import alert_life
-from processors.alert_life import Life, Policy
+from processors.alert_state import Life, Policy
 
 Order = list[tuple[int, str]]
 

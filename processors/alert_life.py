@@ -19,12 +19,13 @@ here: who cannot say it keeps the life as it was, `held`.
 """
 
 import sys
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from pipeline.signals import Alert, AlertState, Decision, Member, Severity
+from pipeline.signals import Alert, AlertState, Decision, Severity
+from processors.alert_members import member
+from processors.alert_state import Life, Policy, decode, encode
 
 SHOWN: Final = 20
 """Partitions, and problems of a group, that a notification names."""
@@ -40,83 +41,6 @@ _RAISED: Final[dict[Severity, Severity]] = {
 RANK: Final[dict[Severity, int]] = {"INFO": 0, "WARNING": 1, "ERROR": 2, "CRITICAL": 3}
 
 
-class Policy(msgspec.Struct, frozen=True):
-    """When to say what, in ns; 0 switches an escalation, the repeats, their end or the watch for flapping off."""
-
-    window_ns: int
-    escalate_after_ns: int
-    escalate_after_count: int
-    repeat_every_ns: int
-    escalate_to: tuple[str, ...] = ()
-    flapping_count: int = 0
-    flapping_ns: int = 0
-    chronic_ns: int = 0
-
-
-class Life(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One occurrence of a problem. Its `finding` is the latest failure, of the highest severity that it ever had.
-
-    Of a group it is the one that failed first; `folded` are the fingerprints of the others. The finding is kept
-    encoded: it is asked for when something is said, and a hundred thousand are to fit in 200 MB (1.9 → 1.3 KB each).
-    """
-
-    raw: bytes
-    fingerprint: str
-    kind: str
-    asset: str
-    severity: Severity
-    occurrence: int
-    began_ns: int  # domain time of the first failure
-    latest_ns: int  # domain time of the latest
-    first_ns: int  # the events' own times
-    last_ns: int
-    total: int = 1
-    at_start: int = 1  # failures at `began_ns` itself
-    persists_ns: int = 0  # domain time of the first failure after `began_ns`; 0: there was none
-    window_ends_ns: int = 0  # 0: no window is open
-    since: int = 0  # failures that were counted since the last notification
-    escalated_ns: int = 0
-    told_ns: int = 0  # when it was escalated or repeated last
-    failing: int = 1  # partitions that fail now; 0 only while it flaps
-    partitions: tuple[str, ...] = ()  # the latest SHOWN of them
-    starts: tuple[int, ...] = ()  # domain times at which the latest occurrences began, this one the last
-    flaps_ns: int = 0  # while it flaps: when it last failed after being well, or the other way round
-    changed_ns: int = 0  # when what fails changed last
-    held: str = ""  # why nothing is told of it now
-    held_until_ns: int = 0  # 0: until somebody releases it
-    held_by: str = ""  # the fingerprint of the problem that it is a part of
-    channels: str = ""  # those that know of it, with commas between: one text for many lives, and short in state
-    owed: tuple[str, ...] = ()  # channels that were muted when it was told
-    owed_ns: int = 0  # when they are to be told
-    acknowledged_by: str = ""
-    late: bool = False
-    chronic: bool = False
-    group: str = ""  # the key that its group shares
-    members: tuple[Member, ...] = ()  # problems that are told with it, at most SHOWN
-    members_total: int = 0
-    folded: tuple[str, ...] = ()
-    decisions: tuple[Decision, ...] = ()
-
-    @property
-    def finding(self) -> Alert:
-        """What failed."""
-        return msgspec.structs.replace(_decode(self.raw), severity=self.severity)
-
-    @property
-    def told(self) -> tuple[str, ...]:
-        """The channels that know of it."""
-        return tuple(self.channels.split(",")) if self.channels else ()
-
-    @property
-    def key(self) -> str:
-        """What its notifications are called."""
-        return f"{self.fingerprint}#{self.occurrence}"
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode: Callable[[bytes], Alert] = msgspec.msgpack.Decoder(Alert).decode
-
-
 # --- what happens ----------------------------------------------------------------------------------------------------
 
 
@@ -125,7 +49,7 @@ def begin(finding: Alert, occurrence: int, policy: Policy, starts: tuple[int, ..
     known = (*starts, finding.now_ns)[-policy.flapping_count :] if policy.flapping_count else ()
     flaps = bool(known) and len(known) >= policy.flapping_count and known[-1] - known[0] <= policy.flapping_ns
     return Life(
-        raw=_encode(finding),
+        raw=encode(finding),
         fingerprint=finding.fingerprint,
         kind=finding.kind,
         asset=finding.asset,
@@ -286,25 +210,11 @@ def noted(life: Life, at_ns: int, reason: str, detail: str = "") -> Life:
 
 def with_member(life: Life, finding: Alert, state: AlertState, joins: bool) -> Life:
     """Another problem is told with this one. `joins`: it belongs to its group; else it follows from it."""
-    error = finding.error
-    first_line = ((error.message if error else "") or finding.summary).strip().splitlines()[:1]
-    member = Member(
-        key=finding.fingerprint,
-        state=state,
-        kind=finding.kind,
-        severity=finding.severity,
-        title=finding.title,
-        asset=finding.asset,
-        check=finding.check,
-        job=finding.job,
-        step_key=finding.step_key,
-        partition=finding.partition,
-        message=first_line[0][:200] if first_line else "",
-    )
+    told = member(finding, finding.fingerprint, state)
     return msgspec.structs.replace(
         life,
         severity=_worse(life.severity, finding.severity) if joins else life.severity,
-        members=(*life.members, member) if len(life.members) < SHOWN else life.members,
+        members=(*life.members, told) if len(life.members) < SHOWN else life.members,
         members_total=life.members_total + 1,
         folded=(*life.folded, finding.fingerprint) if joins else life.folded,
     )
@@ -411,9 +321,9 @@ def _latest(life: Life, finding: Alert) -> bytes:
     """The finding with the last known impact. A group goes on being its first."""
     if finding.fingerprint != life.fingerprint:
         return life.raw
-    if finding.impact is None and (impact := _decode(life.raw).impact) is not None:
+    if finding.impact is None and (impact := decode(life.raw).impact) is not None:
         finding = msgspec.structs.replace(finding, impact=impact)
-    return _encode(finding)
+    return encode(finding)
 
 
 def _worse(one: Severity, other: Severity) -> Severity:

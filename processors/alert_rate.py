@@ -14,6 +14,7 @@ from pipeline.channels import NOBODY
 from pipeline.components import State, Table
 from pipeline.signals import Alert, AlertState, Member, Severity
 from processors.alert_life import RANK
+from processors.alert_members import member
 
 MEMBERS: Final = 500
 """Problems that one digest names; further failures are counted, further ends wait for the next."""
@@ -112,12 +113,22 @@ class RateLimit:
         ends = [bucket.began_ns + self._per for c in full if (bucket := self._buckets.get(c)) is not None]
         due = crowd.due_ns if crowd.waiting else max(ends)
         self._crowds.put(name, Crowd(due, crowd.waiting + 1, crowd.digests))
-        self._waiting.put(alert.key, Waiting(alert.channels, _member(alert), alert.now_ns, alert.first_ns, known))
+        self._waiting.put(
+            alert.key,
+            Waiting(
+                alert.channels, member(alert, alert.key, alert.state, alert.count), alert.now_ns, alert.first_ns, known
+            ),
+        )
 
     def _overtake(self, waiting: Waiting, alert: Alert) -> None:
         """The latest word is enough; and none, if it is over and nobody has heard of it."""
         if alert.state != "resolved" or waiting.known:
-            self._waiting.put(alert.key, msgspec.structs.replace(waiting, member=_member(alert), at_ns=alert.now_ns))
+            self._waiting.put(
+                alert.key,
+                msgspec.structs.replace(
+                    waiting, member=member(alert, alert.key, alert.state, alert.count), at_ns=alert.now_ns
+                ),
+            )
             return
         name = ",".join(waiting.channels)
         crowd = self._crowds.get(name) or Crowd(alert.now_ns, 1)
@@ -178,9 +189,9 @@ def _overflow(
     members: tuple[Member, ...],
     count: int,
 ) -> Alert:
-    failing = [member.severity for member in members if member.state != "resolved"]
+    failing = [one.severity for one in members if one.state != "resolved"]
     severity: Severity = max(failing, key=RANK.__getitem__, default="INFO")
-    states = Counter(member.state for member in members)
+    states = Counter(one.state for one in members)
     return Alert(
         kind="overflow",
         state=state,
@@ -197,23 +208,4 @@ def _overflow(
         channels=channels,
         members=members,
         members_total=count,
-    )
-
-
-def _member(alert: Alert) -> Member:
-    error = alert.error
-    lines = ((error.message if error else "") or alert.summary).strip().splitlines()
-    return Member(
-        key=alert.key,
-        state=alert.state,
-        kind=alert.kind,
-        severity=alert.severity,
-        title=alert.title,
-        asset=alert.asset,
-        check=alert.check,
-        job=alert.job,
-        step_key=alert.step_key,
-        partition=alert.partition,
-        message=lines[0][:200] if lines else "",
-        count=alert.count,
     )

@@ -13,22 +13,23 @@ import msgspec
 from pipeline.alert_commands import Acknowledge, Command, Expire, Resolve, Silence
 from pipeline.batch import Batch
 from pipeline.clock import MINUTE
-from pipeline.components import Context, Processor, ProcessorSpec, Table
+from pipeline.components import Context, Processor, ProcessorSpec
 from pipeline.cron import Cron, zone_of
-from pipeline.signals import Alert, Edges, Member, Signal
+from pipeline.signals import Alert, Edges, Signal
 from processors import alert_life
 from processors.alert_book import Book
-from processors.alert_life import Life
+from processors.alert_list import DailyList
 from processors.alert_rate import RateLimit
 from processors.alert_routes import Router
 from processors.alert_silences import Silences
+from processors.alert_state import Life
 from processors.dedup_options import DedupConfig
 
 Item = Alert | Edges | Command
 Step = tuple[Life | None, Alert | None]
 
-LISTED = 100
-"""Problems that the daily list names."""
+COMPLAINTS = 100
+"""Different complaints that are logged."""
 
 PATIENCE = 30 * MINUTE
 """How long catching up may keep anybody from being told."""
@@ -47,8 +48,7 @@ class Dedup:
         self._book = Book(context.state, self._policy, config.max_remembered)
         self._silences = Silences(context.state, config.max_silences)
         self._rate = RateLimit(context.state, config.rate_limit.messages, config.rate_limit.per.ns)
-        self._listed: Table[str, int] = context.state.table("listed", str, int, version=1)
-        self._daily = Cron(config.daily_list, zone_of(config.timezone))
+        self._list = DailyList(context.state, Cron(config.daily_list, zone_of(config.timezone)))
         self._router = Router(
             config.routes,
             config.owners,
@@ -82,7 +82,7 @@ class Dedup:
         """The next thing that is to be said or decided; nothing while it is catching up."""
         if self._lagging:
             return None
-        times = (self._book.due(), self._rate.due(), self._next_list())
+        times = (self._book.due(), self._rate.due(), self._list.due())
         return min((time for time in times if time is not None), default=None)
 
     async def on_time(self, now_ns: int) -> Sequence[Alert]:
@@ -97,8 +97,8 @@ class Dedup:
             owed = not life.held and at == life.owed_ns
             told += self._say(life, alert_life.on_due(life, now_ns, self._policy), now_ns, owed)
         told += self._rate.on_time(now_ns)
-        if (at_list := self._next_list()) is not None and at_list <= now_ns:
-            told += self._list(now_ns)
+        if (at_list := self._list.due()) is not None and at_list <= now_ns:
+            told += self._still_broken(now_ns)
         self._book.done()
         return told
 
@@ -250,7 +250,7 @@ class Dedup:
             after = alert_life.noted(after, now_ns, "muted" if later else "no_channel", ", ".join(later))
         after = alert_life.told_to(after, open, missed, routed.until_ns if missed else 0, alert)
         self._book.keep(after)
-        self._watch(after, now_ns)
+        self._list.watch(after, now_ns)
         if not open:
             return ()
         escalate_to = routed.escalate_to if after.escalated_ns else ()
@@ -323,41 +323,14 @@ class Dedup:
                 if old:
                     late = alert_life.noted(msgspec.structs.replace(late, held="", held_until_ns=0), now_ns, "chronic")
                 self._book.keep(late)
-                self._watch(late, now_ns)
+                self._list.watch(late, now_ns)
             elif not life.held and due is not None and due < now_ns:
                 self._book.keep(alert_life.hold(life, "catching_up", now_ns, now_ns))
 
-    def _watch(self, life: Life, now_ns: int) -> None:
-        if life.chronic and "at" not in self._listed:
-            self._listed.put("at", now_ns)
-
-    def _next_list(self) -> int | None:
-        at = self._listed.get("at")
-        return None if at is None else self._daily.after(at)
-
-    def _list(self, now_ns: int) -> Sequence[Alert]:
-        """All that is chronic, in one notification; none, and no further list, if nothing is."""
-        chronic = [life for _, life in self._book.lives.all() if life.chronic and life.failing]
-        if not chronic:
-            self._listed.delete("at")
+    def _still_broken(self, now_ns: int) -> Sequence[Alert]:
+        alert = self._list.on_time(self._book.lives.all(), now_ns)
+        if alert is None:
             return ()
-        self._listed.put("at", now_ns)
-        chronic.sort(key=lambda life: (life.first_ns, life.fingerprint))
-        alert = Alert(
-            kind="still_broken",
-            state="digest",
-            severity="WARNING",
-            fingerprint="still_broken",
-            now_ns=now_ns,
-            first_ns=min(life.first_ns for life in chronic),
-            last_ns=max(life.last_ns for life in chronic),
-            title="Still Broken",
-            count=len(chronic),
-            key=f"still_broken#{now_ns}",
-            reason="chronic",
-            members=tuple(_member(life) for life in chronic[:LISTED]),
-            members_total=len(chronic),
-        )
         routed = self._router.routed(alert, now_ns)
         return self._rate.take(msgspec.structs.replace(alert, channels=routed.open or routed.later), ())
 
@@ -368,26 +341,9 @@ class Dedup:
 
     def _say_once(self, what: str, **facts: object) -> None:
         said = f"{what} {facts}"
-        if said not in self._said and len(self._said) < LISTED:
+        if said not in self._said and len(self._said) < COMPLAINTS:
             self._said.add(said)
             self._context.log.warning(what, extra=facts)
-
-
-def _member(life: Life) -> Member:
-    finding = life.finding
-    return Member(
-        key=life.key,
-        state="failing",
-        kind=finding.kind,
-        severity=finding.severity,
-        title=finding.title,
-        asset=finding.asset,
-        check=finding.check,
-        job=finding.job,
-        step_key=finding.step_key,
-        partition=finding.partition,
-        count=life.total,
-    )
 
 
 def _of(channels: tuple[str, ...], some: tuple[str, ...]) -> tuple[str, ...]:

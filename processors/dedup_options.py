@@ -8,9 +8,9 @@ import msgspec
 from pipeline.cron import Cron, zone_of
 from pipeline.options import Duration
 from pipeline.signals import Severity
-from processors.alert_life import Policy
 from processors.alert_mutes import MuteWindow
 from processors.alert_routes import RouteOption, route_faults
+from processors.alert_state import Policy
 
 GroupBy = Literal["run", "backfill"]
 

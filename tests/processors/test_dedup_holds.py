@@ -16,7 +16,9 @@ from pipeline.channels import NOBODY
 from pipeline.clock import DAY, HOUR, MINUTE, SECOND
 from pipeline.facts import ErrorInfo
 from pipeline.options import Duration
+from pipeline.runtime.context import ShardTables
 from pipeline.signals import Alert, AlertState, Severity
+from pipeline.store.state import StoredRow
 from pipeline.testing.context import FakeContext, MemoryState
 from processors.alert_mutes import MuteWindow
 from processors.alert_routes import BY_SEVERITY, RouteOption
@@ -512,6 +514,39 @@ class FastDriver(Driver):
 
     async def due(self) -> int | None:
         return self.dedup.due() if self.dedup else None
+
+
+# --- state of a version before ----------------------------------------------------------------------------------------
+
+
+async def test_open_problems_of_version_1_are_gone_on_with() -> None:
+    """What was released first had no flapping, holds, channels and groups."""
+    finding = msgspec.to_builtins(failure(TWO, partition="1"))
+    life = {
+        "finding": finding, "occurrence": 2, "began_ns": TWO, "latest_ns": TWO + 1, "first_ns": TWO, "last_ns": TWO + 1,
+        "total": 3, "persists_ns": TWO + 1, "window_ends_ns": TWO + HOUR, "since": 2, "partitions": ["1"],
+    }  # fmt: skip
+    rows = {
+        ("processors.dedup", "lives"): [stored("p", 1, life)],
+        ("processors.dedup", "failing"): [stored(("p", "1"), 1, TWO)],
+        ("processors.dedup", "past"): [stored("q", 1, {"occurrences": 4, "ended_ns": TWO})],
+    }
+    config = DedupConfig(rate_limit=RateOption(messages=0), group_wait=Duration(0))
+    context = FakeContext()
+    context.state = ShardTables("processors.dedup", WHOLE, rows)
+    async with SPEC.build(config, context) as dedup:
+        assert isinstance(dedup, Dedup)
+        assert dedup.due() == TWO + HOUR
+        (digest,) = await dedup.on_time(TWO + HOUR)
+        ends = (await dedup.process(Batch((success(TWO + 2 * HOUR, partition="1"),), WHOLE, TWO + 2 * HOUR))).items
+        again = (await dedup.process(Batch((failure(TWO + 3 * HOUR, "q"),), WHOLE, TWO + 3 * HOUR))).items
+    assert (digest.state, digest.count, digest.key, digest.asset) == ("digest", 2, "p#2", "asset_p")
+    assert [(a.state, a.count, a.channels[0]) for a in ends] == [("resolved", 3, "*")]
+    assert [(a.state, a.key) for a in again] == [("firing", "q#5")]
+
+
+def stored(key: object, version: int, value: object) -> StoredRow:
+    return msgspec.msgpack.encode(key), version, msgspec.msgpack.encode(value)
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
