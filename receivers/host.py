@@ -23,7 +23,7 @@ from receivers import host_docker, host_lake, host_machine, host_postgres
 from receivers.host_docker import DockerOption
 from receivers.host_lake import LakeOption
 from receivers.host_postgres import PostgresOption
-from receivers.host_readings import Figure, Judge, Limits, Reading, Told
+from receivers.readings import Figure, Judge, Limits, Reading, Told
 
 Item = Alert | Sample
 

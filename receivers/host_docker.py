@@ -11,7 +11,7 @@ import msgspec
 
 from pipeline.errors import PermanentError, RetryableError
 from pipeline.http import HttpClient, Tls, expect_ok
-from receivers.host_readings import Figure, Level, Reading
+from receivers.readings import Figure, Level, Reading
 
 
 class DockerOption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

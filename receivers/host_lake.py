@@ -6,7 +6,7 @@ import msgspec
 
 from pipeline.errors import PermanentError, RetryableError
 from pipeline.options import Secret
-from receivers.host_readings import Figure, Reading, SizeLimits, size
+from receivers.readings import Figure, Reading, SizeLimits, size
 
 
 class LakeOption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ from typing import Final
 
 import psutil
 
-from receivers.host_readings import Figure, Level, Limits, Reading, percent, size
+from receivers.readings import Figure, Level, Limits, Reading, percent, size
 
 Before = Callable[[str], Level]
 """As how bad a thing was told."""

@@ -7,7 +7,7 @@ import psycopg
 
 from pipeline.errors import RetryableError
 from pipeline.options import Secret
-from receivers.host_readings import Figure, Level, Limits, Reading, percent
+from receivers.readings import Figure, Level, Limits, Reading, percent
 
 _QUERY: LiteralString = """
 select count(*) filter (where backend_type = 'client backend'),

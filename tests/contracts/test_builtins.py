@@ -40,6 +40,7 @@ from processors import (
 )
 from receivers import alertmanager as alertmanager_receiver
 from receivers import dagster as dagster_receiver
+from receivers import dagster_api
 from receivers import file as file_receiver
 from receivers import host as host_receiver
 from receivers import kafka as kafka_receiver
@@ -83,6 +84,15 @@ class TestHost(SpecContract):
     """It reads a machine, which has no records: what is read and told is in tests/receivers/test_host.py."""
 
     spec = host_receiver.SPEC
+
+
+class TestDagsterApi(SpecContract):
+    """It asks a webserver, which has no records: what it tells is in tests/receivers/test_dagster_api.py."""
+
+    spec = dagster_api.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(url="http://localhost:3000")
 
 
 # --- processors ------------------------------------------------------------------------------------------------------

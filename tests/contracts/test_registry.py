@@ -41,6 +41,11 @@ ELSEWHERE: dict[tuple[str, str], tuple[type[SpecContract], str, str]] = {
         "tests/receivers/test_dagster.py",
         "keeps the ReceiverContract there, beside the storage that it needs",
     ),
+    ("receivers", "dagster_api"): (
+        SpecContract,
+        "tests/receivers/test_dagster_api.py",
+        "asks a webserver, which has no records: what it tells and keeps over a restart is tested there",
+    ),
     ("receivers", "host"): (
         SpecContract,
         "tests/receivers/test_host.py",

@@ -24,7 +24,7 @@ from pipeline.testing.intake import FakeIntake
 from receivers import host_docker, host_machine
 from receivers.host import SPEC, Collector, Host, HostConfig
 from receivers.host_docker import Container, DockerOption
-from receivers.host_readings import Figure, Judge, Limits, Reading, SizeLimits, percent, size
+from receivers.readings import Figure, Judge, Limits, Reading, SizeLimits, percent, size
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from pipeline.options import Secret, Size
 from receivers import host_lake, host_postgres
 from receivers.host_lake import LakeOption
 from receivers.host_postgres import PostgresOption
-from receivers.host_readings import Limits, SizeLimits
+from receivers.readings import Limits, SizeLimits
 from tests.integration.conftest import free_port
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What was read of a machine, and what of that is worth telling. Pure.
+"""What was read of a machine or a server, and what of that is worth telling. Pure.
 
 A reading is of one thing ("disk /"): how bad it is now, in words, with its figures. It is told when it was bad in
 `polls` readings one after another (a spike is none), again when it gets worse or has lasted for `again`, and over when
@@ -76,10 +76,13 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
 class Judge:
     """Keeps what was told (`told`, to be stored) and how often in a row a thing was bad (lost in a restart)."""
 
-    def __init__(self, conditions: Conditions, polls: int, again_ns: int, host: str = "") -> None:
+    def __init__(
+        self, conditions: Conditions, polls: int, again_ns: int, host: str = "", kind: str = "resource"
+    ) -> None:
         self.told: dict[str, Told] = {}
         self._bad: dict[str, int] = {}
-        self._conditions, self._polls, self._again_ns, self._host = conditions, polls, again_ns, host
+        self._conditions, self._polls, self._again_ns = conditions, polls, again_ns
+        self._host, self._kind = host, kind
 
     def level_told(self, thing: str) -> Level:
         """As how bad it was told; "" if it was not."""
@@ -104,7 +107,8 @@ class Judge:
 
         Nothing is known of its things meanwhile, so nothing of them is over.
         """
-        reading = Reading(_reading(by), f"Cannot Read {by}", "WARNING", f"{by} cannot be read: {error}")
+        words = f"{by} cannot be read: {error}"
+        reading = Reading(_reading(by), f"Cannot Read {by}", "WARNING", words, kind=self._kind)
         alert = self._one(by, reading, now_ns)
         return [alert] if alert is not None else []
 
