@@ -13,8 +13,10 @@ import msgspec
 
 from pipeline.alert_json import LAST_NS
 from pipeline.clock import DAY, HOUR, MINUTE, SECOND
+from pipeline.conditions import KINDS as CONDITIONS
 from pipeline.signals import Alert, Links, Member, Severity
 
+_LASTS: Final = ("digest", "escalated", "repeated")
 NAME: Final = 300
 """Characters of a name (asset, partition, owner) that are shown."""
 ERROR: Final = 1000
@@ -149,6 +151,9 @@ _line = one_line
 
 
 def _title(alert: Alert) -> str:
+    if alert.kind in CONDITIONS and alert.state in _LASTS:  # nothing failed again
+        named = _line(alert.title)
+        return f"Still: {named}" if subject(alert) in named else f"Still: {named}: {subject(alert)}"
     if alert.state == "digest":
         return f"Still Failing: {subject(alert)}"
     if alert.state in ("escalated", "repeated"):
@@ -158,12 +163,16 @@ def _title(alert: Alert) -> str:
 
 def _resolved(alert: Alert) -> Message:
     span = f"{_moment(alert.first_ns)} to {_moment(alert.last_ns)}" if alert.count > 1 else _moment(alert.first_ns)
+    said = f"It failed {_times(alert.count)} ({span}) and has been well since {_moment(alert.now_ns)}."
+    if alert.kind in CONDITIONS:
+        told = f"told at {_moment(alert.first_ns)}, well since {_moment(alert.now_ns)}."
+        said = f"{_line(alert.title) or subject(alert)}: {told}"
     return Message(
         mark="✅",
         title=f"Resolved: {subject(alert)}",
         colour=RESOLVED_COLOUR,
         fields=(),
-        text=(f"It failed {_times(alert.count)} ({span}) and has been well since {_moment(alert.now_ns)}.",),
+        text=(said,),
         error=_error(alert, "Error"),
         members=_members(alert),
         actions=_actions(alert.links),
@@ -189,6 +198,10 @@ def _summary(alert: Alert) -> tuple[str, ...]:
 
 
 def _counted(alert: Alert) -> tuple[str, ...]:
+    if alert.kind in CONDITIONS:
+        partitions = _list(alert.partitions[::-1], alert.failing) if alert.failing > 1 else ""
+        more = (f"{alert.failing} partitions: {partitions}",) if partitions else ()
+        return (*_summary(alert), f"Told first: {_moment(alert.first_ns)}", *more)
     noun = "check" if alert.check else "asset" if alert.asset else "step" if alert.step_key else "job"
     span = f" in the last {_duration(alert.window_ns, one='')}" if alert.window_ns else ""
     said = (
