@@ -1,7 +1,7 @@
 """The `redaction` processor: secrets do not leave. What they look like: `redaction_patterns`; how: `redaction_text`."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -15,6 +15,8 @@ from pipeline.signals import Alert, LogRecord, Signal, Span
 from processors.redaction_patterns import PATTERNS, Pattern, PatternName
 from processors.redaction_text import Redactor
 
+_REMEMBERED: Final = 16_384  # texts, 4 MiB of them at most
+_LONGEST: Final = 256
 _ON: Final[tuple[PatternName, ...]] = (
     "assignments", "headers", "urls", "bearer", "private_keys", "jwt", "aws", "github", "gitlab", "slack", "stripe",
     "google", "packages",
@@ -61,10 +63,12 @@ class RedactionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class Redaction:
-    """The processor; stateless."""
+    """The processor; stateless but for the texts that it need not look at again."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
+        self._clean: set[str] = set()
+        """Texts in which there was nothing: what Dagster says is the same from run to run."""
         self._ways: dict[type, Callable[[Any], object]] = {
             LogRecord: self._log,
             Alert: self._alert,
@@ -101,7 +105,9 @@ class Redaction:
             if log.error_message or log.error_stack:
                 texts.add(log.error_message)
                 texts.add(log.error_stack)
-        hot = self._redactor.suspects(texts)
+        new = texts - self._clean
+        hot = self._redactor.suspects(new)
+        self._remember(new.difference(hot))
         if not hot:
             return extra
         return [
@@ -110,6 +116,11 @@ class Redaction:
             if isinstance(log, LogRecord)
             and (log.extra or log.message in hot or log.error_message in hot or log.error_stack in hot)
         ]
+
+    def _remember(self, clean: Collection[str]) -> None:
+        if len(self._clean) + len(clean) > _REMEMBERED:
+            self._clean.clear()
+        self._clean.update([text for text in clean if len(text) <= _LONGEST][:_REMEMBERED])
 
     def _log(self, log: LogRecord) -> LogRecord:
         message = self._redactor.text(log.message)

@@ -40,6 +40,7 @@ from receivers.kafka_members import REVOKE_SHARE, Membership, Tp
 from receivers.kafka_options import KafkaReceiverConfig
 from receivers.kafka_partition import Decode
 from receivers.kafka_reading import Fetched, OutOfRange, Reading
+from receivers.kafka_records import read_lean
 from receivers.outcomes_wire import decode_outcomes
 
 STOP_S = 5.0
@@ -126,6 +127,7 @@ class _Consumer:
                         "Create it, or set `topics`; `topic_timeout` says how long to wait for it."
                     )
                 await anyio.sleep(TOPIC_CHECK_S)
+        read_lean(self._inner)
         self._inner._client.cluster.add_listener(self._on_metadata)  # aiokafka 0.14 has no public way to hear of it
 
     def _on_metadata(self, cluster: object) -> None:
