@@ -319,6 +319,11 @@ class Service:
             "1 for the present state of each exporter's circuit breaker.",
             lambda: [(1, {"exporter": id, "state": one.circuit.value}) for id, one in running.exporters.items()],
         )
+        gauge(
+            "dagtel_shard_epoch",
+            "The owner epoch of each shard that this process has.",
+            lambda: [(epoch, {"shard": shard}) for shard, epoch in self._engine.fence.owned.items()],
+        )
         gauge("dagtel_intake_bytes", "Bytes read and not processed yet.", lambda: [(self._driver.queued, {})])
         gauge(
             "dagtel_component_status",
