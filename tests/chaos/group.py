@@ -14,12 +14,14 @@ import psycopg
 import pytest
 
 from pipeline.batch import WHOLE
-from tests.chaos.scene import POLL_S, Scene
+from tests.chaos.scene import Scene
 from tests.integration.conftest import ROOT, Daemon, free_port, series
 
 POSTGRES = "DAGTEL_TEST_POSTGRES"
 PORTS_APART = 10
 """The own pages of the second worker of a supervisor are so much higher; see docs/cluster.md."""
+ASK_S = 0.1
+"""A condition often means to ask each of them; asked more often they would do little else."""
 SESSION_S = 6
 """After so long Kafka gives the partitions of a member that is silent to others."""
 
@@ -70,6 +72,7 @@ class Group(Scene):
             "DAGTEL_SCHEMA": self.schema,
             "DAGTEL_OUTCOMES_TOPIC": self.outcomes,
         }
+        self.sets["exporters.webhook.timeout"] = "60s"  # a call that ran out of time is made again, and counted twice
         for receiver in ("kafka", "kafka/outcomes"):
             self.sets |= {
                 f"receivers.{receiver}.session_timeout": f"{SESSION_S}s",
@@ -117,7 +120,7 @@ class Group(Scene):
         while time.monotonic() < deadline:
             if answer := found():
                 return answer
-            time.sleep(POLL_S)
+            time.sleep(ASK_S)
         raise AssertionError(f"not in {within_s} s: {what}\n{self.log[-6000:]}")
 
     @property
