@@ -292,6 +292,14 @@ class KafkaExporter:
         if self._attempt is not None:
             self._attempt.forget_open()
 
+    async def make_topic(self) -> None:
+        """Make the topic now and not with the first record: who reads it may start before there is any. Raises
+        RetryableError."""
+        if not self._topic_is_there and self._config.create_topic is not None:
+            with _translating(self._brokers):
+                await self._make_topic(self._config.create_topic)
+            self._topic_is_there = True
+
     async def close(self) -> None:
         """Let what is on its way arrive, within STOP_S."""
         await self._discard()
@@ -319,6 +327,8 @@ async def _closed(admin: AIOKafkaAdminClient) -> None:
 @asynccontextmanager
 async def build(config: KafkaExporterConfig, context: Context) -> AsyncIterator[Exporter[Item | Edges]]:
     exporter = KafkaExporter(config, context)
+    if config.create_topic is not None:
+        context.side_input("topic", 0, exporter.make_topic, lambda nothing: None, 0)
     try:
         yield exporter
     finally:

@@ -323,6 +323,11 @@ class Context(Protocol):
         ...
 
     @property
+    def leaves(self) -> bool:
+        """This process gives its share of the work up when it stops (`dagtel run --leave`): others need not wait."""
+        ...
+
+    @property
     def exporters(self) -> Sequence[str]:
         """Ids of the service's exporters, of processors and connectors: to find names that name none."""
         ...

@@ -93,8 +93,8 @@ class Membership:
         """Stored positions of what was assigned; the intake holds it from here on."""
         async with self._lock:
             wanted = self.assigned or frozenset()
-            if wanted - self.held:
-                new = wanted - self.held
+            new = wanted - self.held
+            if new or not wanted:  # nothing to read is an answer, too: we stand by
                 self._stored = {**self._stored, **await self._intake.assign(map(source_of, new))}
                 self.held |= new
             return self._stored

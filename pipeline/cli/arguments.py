@@ -21,4 +21,18 @@ Once: TypeAlias = Annotated[bool, typer.Option("--once", help="Read all input to
 Watch: TypeAlias = Annotated[
     bool, typer.Option("--watch", help="Reload whenever a file of the configuration changes, as on SIGHUP.")
 ]
+Workers: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=1,
+        metavar="N",
+        help="Share the work among so many processes of this machine (docs/cluster.md).",
+    ),
+]
+Worker: TypeAlias = Annotated[int, typer.Option("--worker", hidden=True)]
+Leave: TypeAlias = Annotated[
+    bool,
+    typer.Option("--leave", help="At its stop, leave the group: others take over at once, and a restart takes longer."),
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]

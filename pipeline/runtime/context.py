@@ -62,6 +62,7 @@ class Gifts(msgspec.Struct, frozen=True):
     meter: Meter
     tracer: Tracer
     worker: str = ""
+    leaves: bool = False
 
 
 class ComponentLog(logging.LoggerAdapter[logging.Logger]):
@@ -88,7 +89,7 @@ class ComponentContext:
         self.exporters = exporters
         self.id, self.shard, self.once, self.receipt = id, shard, gifts.once, receipt
         self.http, self.meter, self.tracer = gifts.http, gifts.meter, gifts.tracer
-        self.worker = gifts.worker
+        self.worker, self.leaves = gifts.worker, gifts.leaves
         self.state = tables
         self.log = ComponentLog(logging.getLogger(f"dagtel.{owner}"), {"component": owner, "shard": shard})
         self.mounts: list[Mount] = []

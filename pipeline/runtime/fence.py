@@ -41,6 +41,11 @@ class Fence:
         """What a commit to this shard alone has to carry; nothing in a store of one owner."""
         return {shard: self._epochs[shard]} if self._store.shared and shard in self._epochs else {}
 
+    @property
+    def owned(self) -> Mapping[str, int]:
+        """The shards of this process, and their epochs."""
+        return self._epochs
+
     def holds(self, shard: str) -> bool:
         """Whether this process took the shard on and has not let it go."""
         return shard in self._epochs or not self._store.shared

@@ -13,13 +13,14 @@ _ROOT = logging.getLogger("dagtel")
 class OwnLog(AbstractContextManager["OwnLog"]):
     """Writes as it is told to; `follow` changes that without losing a line."""
 
-    def __init__(self, settings: LogsTelemetry) -> None:
-        self._settings = settings
+    def __init__(self, settings: LogsTelemetry, worker: str = "") -> None:
+        """`worker` stands in each line, where several processes write to one terminal."""
+        self._settings, self._worker = settings, worker
         self._before = _ROOT.level, _ROOT.propagate
         self._open = ExitStack()
 
     def __enter__(self) -> "OwnLog":
-        self._open.enter_context(_opened(self._settings))
+        self._open.enter_context(_opened(self._settings, self._worker))
         return self
 
     def __exit__(
@@ -33,7 +34,7 @@ class OwnLog(AbstractContextManager["OwnLog"]):
         """Write so from now on. Blocks for what still waits for Loki."""
         if settings != self._settings:
             before, self._open = self._open, ExitStack()
-            self._open.enter_context(_opened(settings))
+            self._open.enter_context(_opened(settings, self._worker))
             now = _ROOT.level, _ROOT.propagate
             before.close()  # it leaves the level as it found it
             _ROOT.setLevel(now[0])
@@ -41,6 +42,6 @@ class OwnLog(AbstractContextManager["OwnLog"]):
             self._settings = settings
 
 
-def _opened(settings: LogsTelemetry) -> AbstractContextManager[None]:
+def _opened(settings: LogsTelemetry, worker: str) -> AbstractContextManager[None]:
     loki = settings.loki
-    return own_log(settings.level, settings.format, loki.url if loki else "", loki.labels if loki else None)
+    return own_log(settings.level, settings.format, loki.url if loki else "", loki.labels if loki else None, worker)

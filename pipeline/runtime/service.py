@@ -65,23 +65,26 @@ async def run_service(
     clock: Clock | None = None,
     reloading: Reloading | None = None,
     worker: str = "",
+    leaves: bool = False,
 ) -> int:
     """Run a plan until it is told to stop (SIGTERM, SIGINT), or with `once` to the present end of its input.
 
     `serve` is the web floor (`pipeline.web.app.serve`); `reloading` is what SIGHUP and `--watch` are to do, without it
-    a SIGHUP is not listened to; `worker` is this process's number where several share the work. Gives the exit code: 0,
-    or 1 when a component failed for good or payloads were left in the outbox. Raises ConfigError and StateError before
-    anything was taken in.
+    a SIGHUP is not listened to; `worker` is this process's number where several share the work; `leaves`: it gives its
+    share up when it stops. Gives the exit code: 0, or 1 when a component failed for good or payloads were left in the
+    outbox. Raises ConfigError and StateError before anything was taken in.
     """
     gc.freeze()  # what was imported lives as long as the daemon
     gc.set_threshold(*GC_THRESHOLDS)
-    with OwnLog(plan.service.telemetry.logs) as own_log:
+    with OwnLog(plan.service.telemetry.logs, worker) as own_log:
         try:
             async with anyio.create_task_group() as listening:
                 signals = Signals()
                 await listening.start(signals.listen, reloading is not None)
                 async with AsyncExitStack() as stack:
-                    opened = _opened(plan, once, serve, clock or SystemClock(), signals, own_log, reloading, worker)
+                    opened = _opened(
+                        plan, once, serve, clock or SystemClock(), signals, own_log, reloading, worker, leaves
+                    )
                     code = await (await stack.enter_async_context(opened)).run()
                 listening.cancel_scope.cancel()
             return code
@@ -105,6 +108,7 @@ async def _opened(
     own_log: OwnLog,
     reloading: Reloading | None,
     worker: str,
+    leaves: bool,
 ) -> AsyncIterator["Service"]:
     state = plan.service.state
     other = state.postgresql
@@ -117,7 +121,7 @@ async def _opened(
             plan.service.telemetry.metrics.level, traces.endpoint, {k: v.reveal() for k, v in traces.headers.items()}
         )
         async with open_http() as http, anyio.create_task_group() as tasks:
-            gifts = Gifts(once, http, telemetry.meter, telemetry.tracer, worker)
+            gifts = Gifts(once, http, telemetry.meter, telemetry.tracer, worker, leaves)
             service = Service(plan, once, store, clock, telemetry, gifts, tasks, serve, signals, own_log, reloading)
             await service.open()
             yield service
@@ -314,6 +318,11 @@ class Service:
             "dagtel_exporter_circuit",
             "1 for the present state of each exporter's circuit breaker.",
             lambda: [(1, {"exporter": id, "state": one.circuit.value}) for id, one in running.exporters.items()],
+        )
+        gauge(
+            "dagtel_shard_epoch",
+            "The owner epoch of each shard that this process has.",
+            lambda: [(epoch, {"shard": shard}) for shard, epoch in self._engine.fence.owned.items()],
         )
         gauge("dagtel_intake_bytes", "Bytes read and not processed yet.", lambda: [(self._driver.queued, {})])
         gauge(

@@ -178,9 +178,16 @@ def facts_of(record: logging.LogRecord) -> dict[str, object]:
 
 @contextmanager
 def own_log(
-    level: str, form: Literal["text", "json"], loki_url: str = "", loki_labels: Mapping[str, str] | None = None
+    level: str,
+    form: Literal["text", "json"],
+    loki_url: str = "",
+    loki_labels: Mapping[str, str] | None = None,
+    worker: str = "",
 ) -> Iterator[None]:
-    """The daemon's own log: to stderr, and to Loki behind a bounded queue (it posts one record a request)."""
+    """The daemon's own log: to stderr, and to Loki behind a bounded queue (it posts one record a request).
+
+    `worker`, where it is not "", is a fact of every line.
+    """
     root = logging.getLogger("dagtel")
     before = root.level, root.propagate
     root.setLevel(level.upper())
@@ -201,6 +208,8 @@ def own_log(
         listener = logging.handlers.QueueListener(waiting, loki)
         listener.start()
     for handler in handlers:
+        if worker:
+            handler.addFilter(_by(worker))
         root.addHandler(handler)
     try:
         yield
@@ -211,6 +220,14 @@ def own_log(
         root.propagate = before[1]
         if listener:
             listener.stop()
+
+
+def _by(worker: str) -> Callable[[logging.LogRecord], bool]:
+    def mark(record: logging.LogRecord) -> bool:
+        record.worker = worker
+        return True
+
+    return mark
 
 
 class _DroppingQueueHandler(logging.handlers.QueueHandler):

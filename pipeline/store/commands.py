@@ -131,6 +131,15 @@ def to_replay(engine: Engine, after: int = 0, most: int = 500, most_bytes: int =
         return [DeadLetter(*row) for row in tx.execute(select(*_LETTER).where(_D.id.in_(ids)).order_by(_D.id))]
 
 
+def still_asked(engine: Engine, ids: Sequence[int]) -> set[int]:
+    """Those of these dead letters that are there and whose replay is asked for."""
+    found: set[int] = set()
+    with engine.connect() as tx:
+        for start in range(0, len(ids), _IDS):
+            found.update(tx.scalars(select(_D.id).where(_D.id.in_(ids[start : start + _IDS]), _ASKED)))
+    return found
+
+
 def withdraw(engine: Engine, ids: Sequence[int]) -> None:
     """Take wishes for a replay back: the letters stay."""
     with engine.begin() as tx:

@@ -50,6 +50,7 @@ class PostgresSchema:
             hide_parameters=True,
         )
         event.listen(self.engine, "connect", self._prepare)
+        self.reading: Engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         try:
             self._make_schema()
         except BaseException:

@@ -43,7 +43,7 @@ class SqliteFile:
         self._writer: sqlite3.Connection | None = None
         try:
             examine(path, _read(self._lock))
-            self.engine = open_sqlite(path)
+            self.engine = self.reading = open_sqlite(path)
         except BaseException:
             self._lock.close()
             raise

@@ -40,6 +40,9 @@ class Database(Protocol):
     """Where a state store is kept: a file of SQLite, a schema of PostgreSQL."""
 
     engine: Engine
+    reading: Engine
+    """The same for single statements that read: without a transaction around them where that saves round trips. There
+    is one before each call to a backend."""
     upsert: Callable[..., Any]
     """The dialect's `insert`, which knows `on_conflict_do_update`."""
     name: str
@@ -221,6 +224,11 @@ class StateStore:
         with self._database.translating():
             return commands.to_replay(self.engine, after)
 
+    def still_to_replay(self, ids: Sequence[int]) -> set[int]:
+        """Those of these dead letters whose replay is asked for now."""
+        with self._database.translating():
+            return commands.still_asked(self.engine, ids)
+
     def withdraw_replays(self, ids: Sequence[int]) -> None:
         """These dead letters stay; nobody waits for their replay any more."""
         with self._database.translating():
@@ -251,7 +259,7 @@ class StateStore:
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self._database.translating(), self._database.engine.connect() as connection:
+        with self._database.translating(), self._database.reading.connect() as connection:
             yield connection
 
 

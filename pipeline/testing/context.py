@@ -93,7 +93,9 @@ class FakeContext:
         receipt: bytes | None = None,
         worker: str = "",
         exporters: Sequence[str] = (),
+        leaves: bool = False,
     ) -> None:
+        self.leaves = leaves
         self.id, self.shard, self.once, self.receipt, self.worker = id, shard, once, receipt, worker
         self.exporters = exporters
         self.memory = state or MemoryState(id)

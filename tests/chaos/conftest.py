@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.group import group as group
 from tests.chaos.scene import Scene
 from tests.integration.conftest import backends as backends
 from tests.integration.webhook import taking_alerts

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,13 @@ class Scene:
         path = self.folder / "daemon.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def start(self, *more: str) -> Daemon:
+    def command(self, sets: Mapping[str, str]) -> list[str]:
+        """`dagtel run` on the configurations of the scene, with these options on top."""
         command = ["run", *(part for path in self.configs for part in ("--config", str(path)))]
-        command += [part for key, value in self.sets.items() for part in ("--set", f"{key}={value}")]
-        daemon = Daemon(*command, *more, environment=self.environment, log=self.folder / "daemon.log")
+        return command + [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
+
+    def start(self, *more: str) -> Daemon:
+        daemon = Daemon(*self.command(self.sets), *more, environment=self.environment, log=self.folder / "daemon.log")
         self.started.append(daemon)
         return daemon
 
@@ -113,11 +116,7 @@ class Scene:
         self.wait(f"{most} records left", found, within_s)
 
     def ready(self) -> bool:
-        try:
-            with urlopen(f"http://{self.health}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
+        return is_ready(self.health)
 
     def wait(self, what: str, found: Callable[[], Any], within_s: float = 60) -> Any:
         """Wait for a condition, asking often; the daemon must live on meanwhile."""
@@ -157,6 +156,15 @@ class Scene:
         """The spans of a run, once there are any."""
         id = run.replace("-", "")
         return until(f"the trace of {run}", lambda: jaeger_trace(self.backends["jaeger"], id), 20)  # type: ignore[no-any-return]
+
+
+def is_ready(address: str) -> bool:
+    """Whether the daemon with this health page says that it is ready."""
+    try:
+        with urlopen(f"http://{address}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
 
 
 def slices(times_ns: Sequence[int], most: int) -> list[tuple[int, int]]:

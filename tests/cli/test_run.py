@@ -30,9 +30,20 @@ class Runtime(ModuleType):
         self.ran: list[tuple[list[str], bool]] = []
         self.answer: int | Exception = 0
         self.reloading: Reloading
+        self.plan: Plan
+        self.shared: tuple[str, bool] = ("", False)
 
-    async def run_service(self, plan: Plan, once: bool, serve: object, clock: object, reloading: Reloading) -> int:
-        self.reloading = reloading
+    async def run_service(
+        self,
+        plan: Plan,
+        once: bool,
+        serve: object,
+        clock: object,
+        reloading: Reloading,
+        worker: str = "",
+        leaves: bool = False,
+    ) -> int:
+        self.reloading, self.plan, self.shared = reloading, plan, (worker, leaves)
         self.ran.append((list(plan.pipelines), once))
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -72,6 +83,28 @@ def test_a_reload_reads_the_same_files_and_options_again(dagtel: Dagtel, runtime
     (folder / "good.yaml").write_text("receivers: {fle: }")
     with pytest.raises(ConfigError, match=r"good\.yaml:1: receivers\.fle"):
         runtime.reloading.load()
+
+
+def test_leaving_is_handed_on(dagtel: Dagtel, runtime: Runtime) -> None:
+    assert dagtel("run", "-c", "good.yaml", "--leave").exit_code == 0
+    assert runtime.shared == ("", True)
+
+
+def test_several_workers_with_a_run_to_the_end_are_refused(dagtel: Dagtel, runtime: Runtime) -> None:
+    result = dagtel("run", "-c", "good.yaml", "--once", "--workers", "2")
+    assert (result.exit_code, runtime.ran) == (2, [])
+    assert "--once and --workers" in result.stderr
+
+
+def test_several_workers_are_refused_with_all_that_stands_against_them(dagtel: Dagtel, runtime: Runtime) -> None:
+    result = dagtel("run", "-c", "good.yaml", "--workers", "2")
+    assert (result.exit_code, runtime.ran) == (2, [])
+    assert result.stderr.splitlines()[1:] == [
+        "service.state: several workers share their state, and a file has one owner: keep it in PostgreSQL "
+        "(service.state.postgresql), as configs/cluster.yaml does",
+        "receivers.file: several workers would each read all of it: a receiver of type file does not share its input. "
+        "Give it to a process of its own, with a state of its own",
+    ]
 
 
 def test_watching_a_run_that_ends_by_itself_is_refused(dagtel: Dagtel, runtime: Runtime) -> None:

@@ -170,6 +170,14 @@ class TestAgainstABroker:
         await admin.close()
         assert len(described["partitions"]) == 2
 
+    async def test_the_topic_is_there_before_the_first_record(self) -> None:
+        topic, context = unique("early"), FakeContext("kafka")
+        options = KafkaExporterConfig(brokers=(BOOTSTRAP,), topic=topic, create_topic=CreateTopic(partitions=2))
+        async with SPEC.build(options, context), SPEC.build(options, again := FakeContext("kafka")):
+            await context.poll()
+            await again.poll()
+        assert await records_in(topic) == []
+
     async def test_a_record_that_is_too_large_is_named_and_the_others_arrive(self) -> None:
         topic = unique("large")
         async with exporter(topic, max_message_size=5000) as out:

@@ -236,6 +236,36 @@ async def test_a_rebalance_while_state_is_loaded_opens_only_what_is_ours_then() 
     assert {read.source for read in intake.reads} == {"t/1"}
 
 
+async def test_a_member_without_partitions_tells_the_intake_that_it_stands_by() -> None:
+    loop = reading(FakeBroker({}), intake := FakeIntake())
+    loop.members.given([])
+    async with running(loop):
+        await intake.until(lambda: intake.calls == [("assign", frozenset())])
+
+
+async def test_who_must_see_all_refuses_a_part_once_the_group_was_asked_again() -> None:
+    broker, intake = FakeBroker({P0: 2}), FakeIntake()
+    intake.alone = "connectors.metrics must see every event"
+    loop = reading(broker, intake)
+    loop.members.given([P0])
+    broker.on_fetch = lambda: loop.members.given([P0]) if broker.rejoined else None
+    with pytest.raises(PermanentError, match=r"others of group dagtel read 1 of the 2 .* must see every event"):
+        await loop.run()
+    assert (broker.rejoined, intake.calls) == (1, [])
+
+
+async def test_who_must_see_all_reads_all_and_stands_by_with_nothing() -> None:
+    broker, intake = FakeBroker({P0: 1, P1: 1}), FakeIntake()
+    intake.alone = "connectors.metrics must see every event"
+    loop = reading(broker, intake)
+    loop.members.given([])
+    async with running(loop):
+        await intake.until(lambda: bool(intake.calls))
+        loop.members.given([P0, P1])
+        await intake.until(lambda: {read.source for read in intake.reads if read.items} == {"t/0", "t/1"})
+    assert broker.rejoined == 0
+
+
 async def test_a_broker_that_does_not_say_where_partitions_begin_is_asked_again() -> None:
     broker, intake = FakeBroker({P0: 2}), FakeIntake(once=True)
     broker.bounds_fail = 2

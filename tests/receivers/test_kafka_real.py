@@ -76,8 +76,8 @@ def config(topic: str, **options: Any) -> KafkaReceiverConfig:
     return KafkaReceiverConfig(**(given | options))
 
 
-def receiver(settings: KafkaReceiverConfig) -> KafkaReceiver:
-    return KafkaReceiver(settings, FakeContext("kafka"), decode)
+def receiver(settings: KafkaReceiverConfig, leaves: bool = False) -> KafkaReceiver:
+    return KafkaReceiver(settings, FakeContext("kafka", leaves=leaves), decode)
 
 
 async def read_once(settings: KafkaReceiverConfig, stored: Mapping[str, Position] | None = None) -> FakeIntake:
@@ -88,9 +88,9 @@ async def read_once(settings: KafkaReceiverConfig, stored: Mapping[str, Position
 
 
 @asynccontextmanager
-async def running(settings: KafkaReceiverConfig, intake: FakeIntake) -> AsyncIterator[None]:
+async def running(settings: KafkaReceiverConfig, intake: FakeIntake, leaves: bool = False) -> AsyncIterator[None]:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(receiver(settings).run, intake)
+        tasks.start_soon(receiver(settings, leaves).run, intake)
         yield
         tasks.cancel_scope.cancel()
 
@@ -432,6 +432,21 @@ async def test_a_static_member_is_back_within_a_second_and_its_stop_leaves_the_g
     async with running(settings, second):
         await second.until(lambda: len(second.items) == 1)
         assert time.monotonic() - began < 1.0
+    assert raws(second.items) == [b"e3"]
+
+
+async def test_a_static_member_that_leaves_gives_up_what_it_holds_and_the_next_owner_does_not_wait() -> None:
+    topic = await make_topic()
+    await send(topic, numbered(0, 3))
+    leaving = config(topic, group_instance_id="one", session_timeout=Duration("5m"))
+    first, second = FakeIntake(), FakeIntake()
+    async with running(leaving, first, leaves=True):
+        await first.until(lambda: len(first.items) == 3)
+    assert first.calls[-1] == ("revoke", frozenset({f"{topic}/0"}))
+    await send(topic, numbered(3, 4))
+    second.stored = first.stored
+    async with running(config(topic, group_instance_id="two"), second):
+        await second.until(lambda: len(second.items) == 1)  # long before the five minutes are over
     assert raws(second.items) == [b"e3"]
 
 

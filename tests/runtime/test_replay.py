@@ -17,7 +17,7 @@ from pipeline.events import Event
 from pipeline.runtime.service import run_service
 from pipeline.store.beside import open_beside
 from pipeline.store.commands import Asked, Choice, ask_for_replay
-from pipeline.store.state import DeadLetter, StateStore
+from pipeline.store.state import Commit, DeadLetter, StateStore
 from pipeline.testing.clock import VirtualClock
 from pipeline.testing.fakes import CollectingExporter, EachItem, FlakyExporter, MemoryReceiver, a_plan, events
 from pipeline.testing.harness import harness
@@ -251,6 +251,25 @@ async def test_a_crash_before_the_commit_leaves_the_letter_and_nothing_of_its_ef
     async with harness(plan, state, VirtualClock()) as life:
         assert life.store.to_replay(0) == []
         assert [one.id for one in life.store.waiting()] == [row.id]
+
+
+async def test_a_letter_that_another_process_has_replayed_since_it_was_looked_for_comes_no_second_time(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = FlakyExporter(fails=1, error=lambda: PermanentError("no"))
+    plan = a_plan(MemoryReceiver(events("a")), [], {"out": out}, state)
+    await run(plan)
+    ask(state)
+    look = StateStore.to_replay
+
+    def looked(store: StateStore, after: int) -> list[DeadLetter]:
+        found = look(store, after)
+        store.commit(Commit(replayed=[letter.id for letter in found]))  # as the owner of the shard then does
+        return found
+
+    monkeypatch.setattr(StateStore, "to_replay", looked)
+    await run(plan)
+    assert (out.messages, letters(state)) == ([], [])
 
 
 async def test_a_running_daemon_replays_what_is_asked_beside_it(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
