@@ -21,6 +21,9 @@ Outcome = Literal["delivered", "refused", "dead_lettered", "overtaken"]
 """`refused`: the backend said no, for good; `dead_lettered`: given up, or the notifier raised. The payloads of both are
 in the dead letters. `overtaken`: never sent, as a newer message said all there was to say."""
 
+Status = Literal["held", "firing", "escalated", "resolved"]
+"""How an alert stands; `held`: nobody has been told of it yet."""
+
 
 class Occurred(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="occurred"):
     """A failure, the `number`-th of its life. `at_ns` is its domain time, `event_ns` the event's own.
@@ -63,14 +66,13 @@ class Decided(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="de
 class Standing(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="standing"):
     """A life as it is at `as_of_ns`; the latest counts. `alert` is what a notification would say now.
 
-    `status`: `held` (nobody has been told yet), `firing`, `escalated`, `resolved`. `held` says why nothing is told of
-    it now. `told` are the channels that know of it.
+    `held` says why nothing is told of it now. `told` are the channels that know of it.
     """
 
     key: str
     began_ns: int
     as_of_ns: int
-    status: Literal["held", "firing", "escalated", "resolved"]
+    status: Status
     alert: Alert
     held: str = ""
     held_until_ns: int = 0

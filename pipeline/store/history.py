@@ -17,14 +17,16 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, false, func, or_, select, true
 
 from pipeline.errors import DagtelError
+from pipeline.facts import Parts
 from pipeline.signals import Severity
 from pipeline.store.history_database import Database, Place, open_to_read
-from pipeline.store.history_schema import ALERTS, DECISIONS, DELIVERIES, NOTIFICATIONS, OCCURRENCES, ROUTINGS
+from pipeline.store.history_schema import ALERTS, DECISIONS, DELIVERIES, NOTIFICATIONS, OCCURRENCES, PARTS, ROUTINGS
 from pipeline.store.history_writes import RANK
 
 __all__ = [
     "AlertRow",
     "Delivery",
+    "Fingerprint",
     "History",
     "Notification",
     "Occurrence",
@@ -160,6 +162,14 @@ class Notification(msgspec.Struct, frozen=True):
     alert: msgspec.Raw
 
 
+class Fingerprint(msgspec.Struct, frozen=True):
+    """What a fingerprint is made of. `message` is the text before it was masked, "" where none is in it."""
+
+    fingerprint: str
+    parts: Parts
+    message: str
+
+
 class Story(msgspec.Struct, frozen=True):
     """All that is known of one alert, oldest first. `occurrences` are the latest of those that are kept, `kept` how
     many these are; of a life that failed oftener than that the history keeps the first and the latest."""
@@ -169,6 +179,8 @@ class Story(msgspec.Struct, frozen=True):
     kept: int
     notifications: tuple[Notification, ...]
     decisions: tuple[Reason, ...]
+    fingerprint: Fingerprint | None
+    """None where it is not known: something else made it (a Prometheus rule)."""
 
 
 class History:
@@ -226,6 +238,7 @@ class History:
                 kept=kept,
                 notifications=_notifications(tx, alert),
                 decisions=tuple(Reason(*row) for row in tx.execute(reasons.order_by(_D.number))),
+                fingerprint=_fingerprint(tx, alert.fingerprint),
             )
 
     @contextmanager
@@ -254,6 +267,12 @@ def _alert(row: Row[Any]) -> AlertRow:
     values = dict(zip(AlertRow.__struct_fields__, row, strict=True))
     lists = {name: tuple(values[name].split(",")) if values[name] else () for name in ("told", "owners")}
     return AlertRow(**{**values, **lists, "alert": msgspec.Raw(values["alert"].encode())})
+
+
+def _fingerprint(tx: Connection, fingerprint: str) -> Fingerprint | None:
+    known = select(PARTS.c.parts, PARTS.c.message).where(PARTS.c.fingerprint == fingerprint)
+    found = tx.execute(known).one_or_none()
+    return Fingerprint(fingerprint, msgspec.json.decode(found.parts, type=Parts), found.message) if found else None
 
 
 def _notifications(tx: Connection, alert: AlertRow) -> tuple[Notification, ...]:

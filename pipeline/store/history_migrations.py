@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, insert
 
-from pipeline.store.history_schema import HISTORY, META
+from pipeline.store.history_schema import HISTORY, META, PARTS
 from pipeline.store.steps import SCHEMA_VERSION, Step
 
 
@@ -13,5 +13,10 @@ def _create(connection: Connection) -> None:
     connection.execute(insert(META).values(key=SCHEMA_VERSION, value="0"))
 
 
-STEPS: Sequence[Step] = (_create,)
+def _fingerprints(connection: Connection) -> None:
+    """What fingerprints are made of was not kept before: what is open gets it with its next failure."""
+    PARTS.create(connection, checkfirst=True)
+
+
+STEPS: Sequence[Step] = (_create, _fingerprints)
 """Step n lifts a history from version n to n + 1. Steps are only ever added."""

@@ -155,3 +155,15 @@ DELIVERIES = Table(
     Index("deliveries_by_written", "written_ns"),
 )
 """`at_ns` by the wall's clock, unlike the times of what `dedup` decides."""
+
+PARTS = Table(
+    "fingerprints",
+    HISTORY,
+    Column("fingerprint", Text, primary_key=True),
+    _text("parts"),
+    _text("message"),
+    _time("at_ns"),
+    _time("written_ns"),
+    Index("fingerprints_by_written", "written_ns"),
+)
+"""`parts` is `pipeline.facts.Parts` as JSON: what was hashed; `message` the text before it was masked."""

@@ -4,17 +4,28 @@ nothing, and of what changes with time (a life, a decision's `times`) the latest
 Of one life no more than `keep` occurrences and decisions are kept: the first half of them and the latest half.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, false, func, select, true
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, false, func, select, true
 
 from pipeline.alert_json import alert_json
-from pipeline.alert_records import Decided, Delivered, Notified, Occurred, Record, Routed, Standing
+from pipeline.alert_records import Decided, Delivered, Made, Notified, Occurred, Record, Routed, Standing
 from pipeline.errors import RetryableError
 from pipeline.signals import Alert, Severity
 from pipeline.store.history_database import Database, Place, open_to_write
-from pipeline.store.history_schema import ALERTS, DECISIONS, DELIVERIES, HISTORY, NOTIFICATIONS, OCCURRENCES, ROUTINGS
+from pipeline.store.history_schema import (
+    ALERTS,
+    DECISIONS,
+    DELIVERIES,
+    HISTORY,
+    NOTIFICATIONS,
+    OCCURRENCES,
+    PARTS,
+    ROUTINGS,
+)
 
 RANK: Final[Mapping[Severity, int]] = {"INFO": 0, "WARNING": 1, "ERROR": 2, "CRITICAL": 3}
 MESSAGE: Final = 2000
@@ -35,6 +46,7 @@ class HistoryWriter:
     def __init__(self, place: Place, keep: int, opened: Callable[[Place], Database] = open_to_write) -> None:
         self._place, self._keep, self._open = place, keep, opened
         self._database: Database | None = None
+        self._lock = threading.Lock()
 
     def write(self, records: Sequence[Record], at_ns: int) -> None:
         """See `Keeper.write`."""
@@ -58,21 +70,26 @@ class HistoryWriter:
         return gone
 
     def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         if self._database is not None:
             self._database.close()
         self._database = None
 
     def _with(self, work: Callable[[Database], T]) -> T:
-        if self._database is not None and self._database.moved():
-            self.close()
-        if self._database is None:
-            self._database = self._open(self._place)
-        try:
-            with self._database.translating():
-                return work(self._database)
-        except RetryableError:
-            self.close()
-            raise
+        with self._lock:
+            if self._database is not None and self._database.moved():
+                self._close()
+            if self._database is None:
+                self._database = self._open(self._place)
+            try:
+                with self._database.translating():
+                    return work(self._database)
+            except RetryableError:
+                self._close()
+                raise
 
 
 def _write(tx: Connection, upsert: Callable[..., Any], records: Sequence[Record], at_ns: int, keep: int) -> None:
@@ -100,6 +117,8 @@ def _put(tx: Connection, upsert: Callable[..., Any], table: Table, rows: list[Ro
         newer = statement.excluded.as_of_ns >= ALERTS.c.as_of_ns
     elif table is DECISIONS:
         newer = statement.excluded.times > DECISIONS.c.times
+    elif table is PARTS:
+        newer = statement.excluded.at_ns > PARTS.c.at_ns  # the problem goes on: its explanation stays
     if newer is None:
         tx.execute(statement.on_conflict_do_nothing(index_elements=names), rows)
         return
@@ -132,7 +151,9 @@ def _expire(tx: Connection, before_ns: int) -> int:
 
 
 def _may_go(table: Table) -> ColumnElement[bool]:
-    """What is open stays, however long nothing has been heard of it."""
+    """What is open stays, however long nothing has been heard of it; so does what an alert's fingerprint is made of."""
+    if table is PARTS:
+        return ~exists().where(ALERTS.c.fingerprint == PARTS.c.fingerprint)
     return ALERTS.c.open == false() if table is ALERTS else true()
 
 
@@ -152,6 +173,10 @@ def _rows(record: Record) -> Iterable[tuple[Table, Row]]:
             yield NOTIFICATIONS, _notification(record)
             if not record.alert.number:
                 yield ALERTS, _life(_alone(record.alert))
+        case Made():
+            parts = _whole(msgspec.json.encode(record.parts).decode())
+            row = {"fingerprint": _text(record.fingerprint), "parts": parts, "message": _text(record.message)}
+            yield PARTS, {**row, "at_ns": record.at_ns}
         case Routed():
             for channel, why in record.channels:
                 row = {"notification": _text(record.notification), "channel": _text(channel), "why": _text(why)}
