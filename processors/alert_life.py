@@ -218,7 +218,8 @@ def as_it_stands(life: Life, now: int, over: bool, policy: Policy) -> Alert:
     """What a notification would say of all of it now."""
     state: AlertState = "resolved" if over else "escalated" if life.escalated_ns else "firing"
     reason = life.decisions[-1].reason if life.decisions else ""
-    alert = _told(life, state, now, life.total, 0, reason, policy)
+    now_is = msgspec.structs.replace(life, failing=0, partitions=()) if over else life
+    alert = _told(now_is, state, now, life.total, 0, reason, policy)
     return msgspec.structs.replace(alert, channels=life.told, number=life.notified)
 
 
