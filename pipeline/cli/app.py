@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "schema": "check:schema",
     "components": "components:components",
     "dlq": "dlq:app",
+    "alerts": "alerts:app",
     "test": "scenarios:test",
     "replay": "history:replay",
 }

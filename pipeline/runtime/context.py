@@ -8,11 +8,14 @@ import msgspec
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Tracer
 
+from pipeline.alert_records import Keeper
 from pipeline.components import Receipt, Table
 from pipeline.errors import ConfigError
 from pipeline.http import Asgi, HttpClient
 from pipeline.runtime.sites import Mount
 from pipeline.runtime.tables import StateTable
+from pipeline.store.history_database import Place
+from pipeline.store.history_writes import HistoryWriter
 from pipeline.store.state import StoredRow
 
 T = TypeVar("T")
@@ -85,8 +88,9 @@ class ComponentContext:
         tables: ShardTables,
         receipt: Receipt | None = None,
         exporters: Sequence[str] = (),
+        recorded: bool = False,
     ) -> None:
-        self.exporters = exporters
+        self.exporters, self.recorded = exporters, recorded
         self.id, self.shard, self.once, self.receipt = id, shard, gifts.once, receipt
         self.http, self.meter, self.tracer = gifts.http, gifts.meter, gifts.tracer
         self.worker, self.leaves = gifts.worker, gifts.leaves
@@ -95,6 +99,9 @@ class ComponentContext:
         self.mounts: list[Mount] = []
         self.sides: list[Side] = []
         self._owner = owner
+
+    def keeper(self, path: str, url: str, schema: str, keep: int) -> Keeper:
+        return HistoryWriter(Place(path, url, schema), keep)
 
     def mount(self, address: str, path: str, app: Asgi) -> None:
         self.mounts.append(Mount(address, path, app))

@@ -6,12 +6,15 @@ from typing import TypeVar, cast
 
 from opentelemetry import metrics, trace
 
+from pipeline.alert_records import Keeper
 from pipeline.batch import WHOLE
 from pipeline.components import State, Table
 from pipeline.errors import RetryableError
 from pipeline.http import Asgi, HttpClient, Response, Tls
 from pipeline.runtime.context import ComponentLog
 from pipeline.runtime.tables import Row, StateTable
+from pipeline.store.history_database import Place
+from pipeline.store.history_writes import HistoryWriter
 
 T = TypeVar("T")
 K = TypeVar("K", bound="str | int | tuple[str, ...]")
@@ -94,10 +97,11 @@ class FakeContext:
         worker: str = "",
         exporters: Sequence[str] = (),
         leaves: bool = False,
+        recorded: bool = False,
     ) -> None:
         self.leaves = leaves
         self.id, self.shard, self.once, self.receipt, self.worker = id, shard, once, receipt, worker
-        self.exporters = exporters
+        self.exporters, self.recorded = exporters, recorded
         self.memory = state or MemoryState(id)
         self.state: State = self.memory
         self.http: HttpClient = http or FakeHttp()
@@ -106,6 +110,9 @@ class FakeContext:
         self.tracer = trace.get_tracer("dagtel.test")
         self.mounted: dict[tuple[str, str], Asgi] = {}
         self.sides: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    def keeper(self, path: str, url: str, schema: str, keep: int) -> Keeper:
+        return HistoryWriter(Place(path, url, schema), keep)
 
     def mount(self, address: str, path: str, app: Asgi) -> None:
         self.mounted[address, path] = app
