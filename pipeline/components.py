@@ -25,7 +25,7 @@ from opentelemetry.trace import Tracer
 from pipeline.batch import Batch
 from pipeline.delivery import Delivery
 from pipeline.http import Asgi, HttpClient
-from pipeline.signals import Signal
+from pipeline.signals import Alert, Signal
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -202,6 +202,15 @@ class CatchesUp(Protocol):
         ...
 
 
+@runtime_checkable
+class Obeys(Protocol):
+    """A processor of alerts, of scope `whole`, to which commands are given (`pipeline.alert_commands`), as items of a
+    batch in order of domain time. What a command does is committed together with how far commands were read.
+    """
+
+    obeys_commands: Literal[True]
+
+
 class Table(Protocol[K, V]):
     """State of one component and shard, committed together with the positions. Works like a dict.
 
@@ -345,6 +354,11 @@ class Context(Protocol):
     @property
     def receipt(self) -> Receipt | None:
         """Exporters: what `send` returned last and was committed; it goes on with each committed acknowledgement."""
+        ...
+
+    def with_links(self, alert: Alert) -> Alert:
+        """A notification with links that act on it (silence, acknowledge, retry), for whoever is told; as it is where
+        `service.api` names no `url`."""
         ...
 
     def mount(self, address: str, path: str, app: Asgi) -> None:

@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -40,6 +41,7 @@ def _run(files: Sequence[Path], sets: Sequence[str] | None, once: bool, watch: b
     config, plan = planned_or_exit(files, sets)
     from pipeline.runtime.reload import Loaded, Reloading, loaded  # here, so that a wrong configuration is told at once
     from pipeline.runtime.service import run_service
+    from pipeline.web.acting import acting
     from pipeline.web.app import serve
 
     def again() -> Loaded:
@@ -48,7 +50,7 @@ def _run(files: Sequence[Path], sets: Sequence[str] | None, once: bool, watch: b
 
     reloading = Reloading(loaded(plan, config), again, watch, asked)
     try:
-        code = anyio.run(run_service, plan, once, serve, None, reloading)
+        code = anyio.run(partial(run_service, acting=acting), plan, once, serve, None, reloading)
     except ConfigError as error:
         complain(error.problems)
         raise typer.Exit(CONFIG_PROBLEMS) from error

@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.http import Asgi, HttpClient
 from pipeline.runtime.sites import Mount
 from pipeline.runtime.tables import StateTable
+from pipeline.signals import Alert
 from pipeline.store.state import StoredRow
 
 T = TypeVar("T")
@@ -62,6 +63,7 @@ class Gifts(msgspec.Struct, frozen=True):
     meter: Meter
     tracer: Tracer
     worker: str = ""
+    with_links: Callable[[Alert], Alert] = lambda alert: alert
 
 
 class ComponentLog(logging.LoggerAdapter[logging.Logger]):
@@ -89,11 +91,15 @@ class ComponentContext:
         self.id, self.shard, self.once, self.receipt = id, shard, gifts.once, receipt
         self.http, self.meter, self.tracer = gifts.http, gifts.meter, gifts.tracer
         self.worker = gifts.worker
+        self._with_links = gifts.with_links
         self.state = tables
         self.log = ComponentLog(logging.getLogger(f"dagtel.{owner}"), {"component": owner, "shard": shard})
         self.mounts: list[Mount] = []
         self.sides: list[Side] = []
         self._owner = owner
+
+    def with_links(self, alert: Alert) -> Alert:
+        return self._with_links(alert)
 
     def mount(self, address: str, path: str, app: Asgi) -> None:
         self.mounts.append(Mount(address, path, app))

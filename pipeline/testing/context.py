@@ -12,6 +12,7 @@ from pipeline.errors import RetryableError
 from pipeline.http import Asgi, HttpClient, Response, Tls
 from pipeline.runtime.context import ComponentLog
 from pipeline.runtime.tables import Row, StateTable
+from pipeline.signals import Alert
 
 T = TypeVar("T")
 K = TypeVar("K", bound="str | int | tuple[str, ...]")
@@ -102,8 +103,13 @@ class FakeContext:
         self.log = ComponentLog(logging.getLogger(f"dagtel.test.{id}"), {"component": id})
         self.meter = metrics.get_meter("dagtel.test")
         self.tracer = trace.get_tracer("dagtel.test")
+        self.links: Callable[[Alert], Alert] = lambda alert: alert
         self.mounted: dict[tuple[str, str], Asgi] = {}
         self.sides: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    def with_links(self, alert: Alert) -> Alert:
+        """What `links` makes of it."""
+        return self.links(alert)
 
     def mount(self, address: str, path: str, app: Asgi) -> None:
         self.mounted[address, path] = app

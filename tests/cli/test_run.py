@@ -31,7 +31,9 @@ class Runtime(ModuleType):
         self.answer: int | Exception = 0
         self.reloading: Reloading
 
-    async def run_service(self, plan: Plan, once: bool, serve: object, clock: object, reloading: Reloading) -> int:
+    async def run_service(
+        self, plan: Plan, once: bool, serve: object, clock: object, reloading: Reloading, *, acting: object
+    ) -> int:
         self.reloading = reloading
         self.ran.append((list(plan.pipelines), once))
         if isinstance(self.answer, Exception):
