@@ -14,6 +14,8 @@ COMMANDS: Final = {
     "schema": "check:schema",
     "components": "components:components",
     "dlq": "dlq:app",
+    "alerts": "alert_acts:app",
+    "silence": "silence:app",
     "test": "scenarios:test",
     "replay": "history:replay",
 }

@@ -46,7 +46,8 @@ class ActionLinks:
 
     def _link(self, deed: Deed, alert: Alert) -> str:
         until = (self._clock.wall_ns() + self._api.link_lifetime.ns) // SECOND
-        about = alert.check or alert.asset or alert.step_key or alert.job or alert.title
+        place = alert.asset or alert.step_key or alert.job or alert.title
+        about = f"{alert.check} of {place}" if alert.check else place
         act = Act(deed, until, alert.key or alert.fingerprint, about, alert.run_id if deed == "retry" else "")
         return f"{self._api.url.rstrip('/')}{PAGE}{self._signer.token(act)}"
 

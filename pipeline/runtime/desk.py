@@ -19,7 +19,7 @@ from pipeline.action_links import Act, Signer
 from pipeline.alert_asks import AskError
 from pipeline.alert_commands import Acknowledge, Command, Expire, Resolve
 from pipeline.clock import MINUTE, Clock
-from pipeline.config.model import ApiConfig
+from pipeline.config.model import ServiceConfig
 from pipeline.http import HttpClient
 from pipeline.reexecution import DONE, Refused, Run, Unanswered, Webserver
 from pipeline.store import acts, alert_view
@@ -52,10 +52,11 @@ class Desk:
         store: StateStore,
         clock: Clock,
         http: HttpClient,
-        api: ApiConfig,
+        service: ServiceConfig,
         signer: Signer,
         poke: Callable[[], None],
     ) -> None:
+        api, self._by_wall = service.api, service.clock == "system"
         self._store, self._clock, self._poke, self._signer = store, clock, poke, signer
         self.api = api
         dagster = api.dagster
@@ -76,7 +77,7 @@ class Desk:
 
     async def silences(self) -> list[Standing]:
         """Those that have not ended, as asked for."""
-        return await self._within(partial(alert_view.silences, now_ns=self.now_ns))
+        return await self._within(partial(alert_view.silences, now_ns=self.now_ns if self._by_wall else 0))
 
     async def acknowledgements(self, most: int) -> list[tuple[Acknowledge, bool]]:
         """The latest that were asked for, newest first, and whether the alerts stage has them."""

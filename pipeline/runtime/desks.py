@@ -6,7 +6,7 @@ from functools import partial
 
 from pipeline.action_links import Signer
 from pipeline.clock import Clock
-from pipeline.config.model import ApiConfig
+from pipeline.config.model import ApiConfig, ServiceConfig
 from pipeline.http import Asgi, HttpClient
 from pipeline.runtime.action_links import ActionLinks
 from pipeline.runtime.desk import Desk
@@ -30,15 +30,15 @@ class Desks:
     ) -> None:
         self._key, self._store, self._clock, self._http, self._acting = key, store, clock, http, acting
         self.links = ActionLinks(api, self._signer, clock)
-        self._shown: tuple[ApiConfig, Mapping[str, Asgi]] | None = None
+        self._shown: tuple[ServiceConfig, Mapping[str, Asgi]] | None = None
 
-    def pages(self, api: ApiConfig, poke: Callable[[], None]) -> Mapping[str, Asgi]:
+    def pages(self, service: ServiceConfig, poke: Callable[[], None]) -> Mapping[str, Asgi]:
         """What is served by these settings; the same as long as they are."""
-        if not api.address or self._acting is None:
+        if not service.api.address or self._acting is None:
             return {}
-        if self._shown is None or self._shown[0] != api:
-            desk = Desk(self._store, self._clock, self._http, api, self._signer(api), poke)
-            self._shown = (api, self._acting(desk))
+        if self._shown is None or self._shown[0] != service:
+            desk = Desk(self._store, self._clock, self._http, service, self._signer(service.api), poke)
+            self._shown = (service, self._acting(desk))
         return self._shown[1]
 
     def _signer(self, api: ApiConfig) -> Signer:

@@ -30,7 +30,10 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 def silences(engine: Engine, now_ns: int) -> list[Standing]:
-    """Those that have not ended, the one that ends first first."""
+    """Those that have not ended at `now_ns`, the one that ends first first.
+
+    0 where domain time is not the wall's (`clock: events`): all that the processor has not put away yet.
+    """
     found: dict[str, Standing] = {}
     with engine.connect() as tx:
         rows = select(ROWS.c.value).where(ROWS.c.shard == WHOLE, ROWS.c.name == "silences", _of_a_processor())

@@ -36,7 +36,6 @@ class Page(msgspec.Struct, frozen=True):
 
     title: str
     text: tuple[str, ...]
-    mark: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     button: str = ""
     danger: bool = False
@@ -67,7 +66,7 @@ class Pages:
             return _shown(_dead(error))
         except (Refusal, ValueError) as error:
             status = error.status if isinstance(error, Refusal) else 400
-            return _shown(Page("This was not done", (_sentence(str(error)),), "✋", status=status))
+            return _shown(Page("This was not done", (_sentence(str(error)),), status=status))
 
     def _act(self, request: Request) -> Act:
         return self._desk.read(str(request.path_params["token"]))
@@ -85,10 +84,10 @@ class Pages:
             if not is_open:
                 return _over(act)
             text = "You say that you are at it: nothing escalates and nothing is repeated. Its end is still told."
-            return Page("Acknowledge this alert?", (text,), "🙋", _facts(act), "Acknowledge")
+            return Page("Acknowledge this alert?", (text,), _facts(act), "Acknowledge")
         text = "For one hour nothing is told of it. What still fails then is told."
         over = () if is_open else ("It is not open now; should it fail again within the hour, nobody is told.",)
-        return Page("Silence this alert for 1 hour?", (text, *over), "🔕", _facts(act), "Silence 1h")
+        return Page("Silence this alert for 1 hour?", (text, *over), _facts(act), "Silence 1h")
 
     async def _retry_offered(self, act: Act) -> Page:
         try:
@@ -100,12 +99,12 @@ class Pages:
         facts = (*_facts(act), ("Job", run.job), ("State", run.status))
         if again is not None:
             facts = (*facts, ("Re-executed as", again.id), ("Its state", again.status))
-            return Page("It has been retried already", ("This run is not launched a second time.",), "✅", facts)
+            return Page("It has been retried already", ("This run is not launched a second time.",), facts)
         if run.status not in ("FAILURE", "CANCELED"):
             text = "Only a run that failed or was canceled is retried. It may still be going on; look again later."
-            return Page("This run cannot be retried now", (text,), "✋", facts, status=409)
+            return Page("This run cannot be retried now", (text,), facts, status=409)
         text = "Dagster runs again what failed, and what comes after it. What succeeded is not run again."
-        return Page("Retry this run from its failure?", (text,), "🔁", facts, "Retry", danger=True)
+        return Page("Retry this run from its failure?", (text,), facts, "Retry", danger=True)
 
     # --- doing it ---
 
@@ -119,15 +118,15 @@ class Pages:
         try:
             if act.deed == "acknowledge":
                 asked = await self._desk.acknowledge(act.alert, by, id=act.id)
-                done = Page("Acknowledged", ("It is yours now. Its end will still be told.",), "🙋", _facts(act))
+                done = Page("Acknowledged", ("It is yours now. Its end will still be told.",), _facts(act))
             else:
                 until, when = self._desk.now_ns + HOUR, equal_to(fingerprint=act.alert.partition("#")[0])
                 _, asked = await self._desk.silence(when, until, by, "by the link in a message", act.id)
-                done = Page("Silenced", (f"Nothing is told of it until {_moment(until)}.",), "🔕", _facts(act))
+                done = Page("Silenced", (f"Nothing is told of it until {_moment(until)}.",), _facts(act))
         except NotThere:
             return _over(act)
         except AskError as error:
-            return Page("This was not done", (_sentence(str(error)),), "✋", _facts(act), status=409)
+            return Page("This was not done", (_sentence(str(error)),), _facts(act), status=409)
         return done if asked.new else _already(act, asked.at_ns)
 
     async def _retried(self, act: Act, by: str) -> Page:
@@ -139,8 +138,8 @@ class Pages:
             return _away(act, error)
         facts = (*_facts(act), ("Re-executed as", retried.run))
         if retried.new:
-            return Page("Launched", ("Dagster runs it again from its failure.",), "🔁", facts)
-        return Page("It has been retried already", ("This run is not launched a second time.",), "✅", facts)
+            return Page("Launched", ("Dagster runs it again from its failure.",), facts)
+        return Page("It has been retried already", ("This run is not launched a second time.",), facts)
 
 
 # --- pages that several ways lead to ---------------------------------------------------------------------------------
@@ -153,27 +152,27 @@ def _facts(act: Act) -> tuple[tuple[str, str], ...]:
 
 def _already(act: Act, at_ns: int) -> Page:
     text = f"This link was followed at {_moment(at_ns)}. It does nothing a second time."
-    return Page("It is done already", (text,), "✅", _facts(act))
+    return Page("It is done already", (text,), _facts(act))
 
 
 def _over(act: Act) -> Page:
     text = "This alert is not open any more: there is nothing to acknowledge."
-    return Page("It is over", (text,), "✅", _facts(act), status=409)
+    return Page("It is over", (text,), _facts(act), status=409)
 
 
 def _refused(act: Act, error: Exception) -> Page:
     text = ("Dagster was asked, and refused. Nothing was launched.", _sentence(str(error)))
-    return Page("Dagster refuses", text, "✋", _facts(act), status=409)
+    return Page("Dagster refuses", text, _facts(act), status=409)
 
 
 def _away(act: Act, error: Exception) -> Page:
     text = "Dagster's webserver did not answer. Asking again later does not launch it twice."
-    return Page("Dagster does not answer", (text, _sentence(str(error))), "⏳", _facts(act), status=503)
+    return Page("Dagster does not answer", (text, _sentence(str(error))), _facts(act), status=503)
 
 
 def _dead(error: LinkError) -> Page:
     titles = {"expired": "This link is too old", "forged": "This link does not work"}
-    return Page(titles[error.reason], (str(error),), "✋", status={"expired": 410, "forged": 403}[error.reason])
+    return Page(titles[error.reason], (str(error),), status={"expired": 410, "forged": 403}[error.reason])
 
 
 def _shown(page: Page) -> Response:
