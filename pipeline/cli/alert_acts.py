@@ -64,9 +64,12 @@ def resolve(
 
 
 def add_to(app: typer.Typer) -> None:
-    """The commands of this file, in the group `alerts`."""
+    """The commands of this file and of `send_test`, in the group `alerts`."""
+    from pipeline.cli.send_test import send_test  # it takes its options from here
+
     app.command()(ack)
     app.command()(resolve)
+    app.command("send-test")(send_test)
 
 
 def ask(
