@@ -72,6 +72,7 @@ class Findings:
             msgspec.structs.replace(
                 draft,
                 severity="WARNING" if o.severity == "WARN" else "ERROR",
+                said_by={"severity": f"severity {o.severity} of the check"} if o.severity else {},
                 summary=(o.description or f"Check {o.check} did not pass")[:MESSAGE_LENGTH],
                 asset=o.asset,
                 check=o.check,
@@ -119,8 +120,9 @@ class Findings:
             links=self._linked(draft),
             error=self._short(draft.error) if draft.error else None,
             tags=_tags(event),
+            parts=parts,
         )
-        return with_facts(finding, facts) if facts else finding
+        return with_facts(finding, facts, "enrichment") if facts else finding
 
     def _short(self, error: ErrorInfo) -> ErrorInfo:
         """Without the stack: alerts are kept in state as long as they are open."""

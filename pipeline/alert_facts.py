@@ -20,15 +20,26 @@ _SEVERITIES: Final[dict[str, Severity]] = {
 }
 
 
-def with_facts(alert: Alert, facts: AssetFacts) -> Alert:
-    """The alert with what `facts` of its asset say; what it says already stands."""
+def with_facts(alert: Alert, facts: AssetFacts, by: str) -> Alert:
+    """The alert with what `facts` of its asset say; what it says already stands. `by`: which component knows them."""
+    severity = _severity(alert.severity, facts)
+    owners = alert.owners or facts.owners or ((facts.group,) if facts.group else ())
+    channels = alert.channels or _channels(facts)
+    said_by = dict(alert.said_by)
+    if severity != alert.severity:
+        said_by["severity"] = f"metadata alert_severity_override of the asset ({by})"
+    if owners and not alert.owners:
+        said_by["owners"] = f"{'owners' if facts.owners else 'group'} of the asset ({by})"
+    if channels and not alert.channels:
+        said_by["channels"] = f"metadata alert_channels of the asset ({by})"
     return msgspec.structs.replace(
         alert,
-        severity=_severity(alert.severity, facts),
-        owners=alert.owners or facts.owners or ((facts.group,) if facts.group else ()),
+        severity=severity,
+        owners=owners,
         group=alert.group or facts.group,
-        channels=alert.channels or _channels(facts),
+        channels=channels,
         code_location=alert.code_location or facts.code_location,
+        said_by=said_by,
     )
 
 

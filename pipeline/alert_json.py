@@ -2,7 +2,8 @@
 
 Times are RFC 3339 in UTC, durations seconds; `time` is the moment of the notification. A text that an alert does not
 have is "", a partition or error null. `impact.assets` maps each stale asset to its distance. `members` are the problems
-that one notification tells of, `decisions` what was decided of its life and why. Fields are only added.
+that one notification tells of, `decisions` what was decided of its life and why, `number` counts the notifications of
+its `key`. Fields are only added.
 """
 
 from datetime import UTC, datetime
@@ -91,6 +92,8 @@ class _Alert(msgspec.Struct, gc=False):
     acknowledged_by: str
     late: bool
     decisions: list[_Decision]
+    number: int
+    said_by: dict[str, str]
 
 
 _encode = msgspec.json.Encoder().encode
@@ -139,6 +142,8 @@ def alert_json(alert: Alert) -> bytes:
             acknowledged_by=alert.acknowledged_by,
             late=alert.late,
             decisions=[_Decision(iso_time(d.at_ns), d.reason, d.times, d.detail) for d in alert.decisions],
+            number=alert.number,
+            said_by=alert.said_by,
         )
     )
 

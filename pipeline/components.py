@@ -22,6 +22,7 @@ import msgspec
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Tracer
 
+from pipeline.alert_records import Keeper
 from pipeline.batch import Batch
 from pipeline.delivery import Delivery
 from pipeline.http import Asgi, HttpClient
@@ -267,6 +268,9 @@ class Payload(msgspec.Struct, frozen=True, omit_defaults=True):
 
     What waits can be overtaken: a newer payload of the same non-empty `life` and at least the same `rank` says all
     that is left to say, and so does one that names the life in `ends`. Then the older one is acknowledged unsent.
+
+    `about` names the notifications that it tells of (`pipeline.alert_records.notification_id`): what became of it goes
+    to exporters that keep records.
     """
 
     body: bytes
@@ -276,6 +280,7 @@ class Payload(msgspec.Struct, frozen=True, omit_defaults=True):
     life: str = ""
     rank: int = 0
     ends: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
 
 
 Receipt = bytes
@@ -361,6 +366,16 @@ class Context(Protocol):
         `service.api` names no `url`."""
         ...
 
+    @property
+    def recorded(self) -> bool:
+        """An exporter of the service takes records (`pipeline.alert_records`): who decides something says it."""
+        ...
+
+    def keeper(self, path: str, url: str, schema: str, keep: int) -> Keeper:
+        """A history in the file at `path`, or where there is a `url` in that schema of PostgreSQL; of one life `keep`
+        occurrences are kept. It is opened when it is first needed; who asked for it closes it."""
+        ...
+
     def mount(self, address: str, path: str, app: Asgi) -> None:
         """Serve `app` (bare ASGI) at `path` of `address` ("127.0.0.1:8889") from the service's start to its end."""
         ...
@@ -443,6 +458,7 @@ class ExporterSpec(msgspec.Struct, Generic[C], frozen=True):
     """A kind of exporter. `serial`: one sender, payloads in order. `urgent`: a notifier; what reaches it asks for a
     checkpoint now, and its acknowledgements are committed at once. `delivery` are its defaults for the options that
     the runtime adds to every exporter (`timeout`, `retry_on_failure`, `circuit_breaker`, `sending_queue`).
+    `records`: it takes what is decided of alerts, too (`pipeline.alert_records`); others never see that.
     """
 
     name: str
@@ -452,6 +468,7 @@ class ExporterSpec(msgspec.Struct, Generic[C], frozen=True):
     serial: bool = False
     urgent: bool = False
     delivery: Delivery = Delivery()
+    records: bool = False
 
 
 class ExtensionSpec(msgspec.Struct, Generic[C], frozen=True):

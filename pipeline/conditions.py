@@ -16,6 +16,7 @@ import msgspec
 
 from pipeline.alert_facts import with_facts
 from pipeline.clock import DAY, HOUR, MINUTE, SECOND
+from pipeline.facts import Parts
 from pipeline.fingerprint import Fingerprinter, fingerprint
 from pipeline.lineage import AssetFacts
 from pipeline.signals import Alert, Links, Severity
@@ -51,10 +52,12 @@ class Conditions:
 
     def fingerprint(self, kind: str, of: Of) -> str:
         """The same for the same condition of the same thing."""
+        return fingerprint(self._parts(kind, of))
+
+    def _parts(self, kind: str, of: Of) -> Parts:
         # Not the text, which is masked: disks and fields are told apart by names that a mask would take for data.
         check = " ".join(filter(None, (of.check, of.thing if of.asset else "")))
-        parts = self._fingerprinter.explain(kind, asset=of.asset, job=of.job, step=of.thing, check=check)
-        return fingerprint(parts)
+        return self._fingerprinter.explain(kind, asset=of.asset, job=of.job, step=of.thing, check=check)
 
     def failing(
         self,
@@ -71,7 +74,7 @@ class Conditions:
         """It holds. `at_ns`: since when, or when it was seen, by the clock of what it is of (0: `now_ns`)."""
         alert = self._of(kind, "failing", severity, of, now_ns, at_ns or now_ns)
         alert = msgspec.structs.replace(alert, title=title, summary=summary, links=self._links(of), tags=dict(tags))
-        return with_facts(alert, facts) if facts else alert
+        return with_facts(alert, facts, "enrichment") if facts else alert
 
     def recovered(self, kind: str, of: Of, now_ns: int, at_ns: int = 0) -> Alert:
         """It no longer holds."""
@@ -87,11 +90,13 @@ class Conditions:
         return Links(dashboard=url)
 
     def _of(self, kind: str, state: str, severity: Severity, of: Of, now_ns: int, at_ns: int) -> Alert:
+        parts = self._parts(kind, of)
         return Alert(
             kind=kind,
             state="failing" if state == "failing" else "recovered",
             severity=severity,
-            fingerprint=self.fingerprint(kind, of),
+            fingerprint=fingerprint(parts),
+            parts=parts if state == "failing" else None,
             now_ns=now_ns,
             first_ns=at_ns,
             last_ns=at_ns,

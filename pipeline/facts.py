@@ -31,6 +31,22 @@ class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     stack: str = ""
 
 
+class Parts(msgspec.Struct, frozen=True):
+    """What a fingerprint is made of. `message` is masked; `place` is the asset, else job and step.
+
+    Its encoding as JSON is what `pipeline.fingerprint` hashes: another field would be another algorithm.
+    """
+
+    kind: str
+    place: tuple[str, ...]
+    check: str = ""
+    chain: tuple[str, ...] = ()
+    frames: tuple[str, ...] = ()
+    message: tuple[str, ...] = ()
+    override: str = ""
+    deployment: str = ""
+
+
 class RunFacts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What the event log does not say of a run: its row and tags. One object a run, shared by its events."""
 

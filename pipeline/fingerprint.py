@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from pipeline.facts import ErrorInfo
+from pipeline.facts import ErrorInfo, Parts
 
 VERSION: Final = "v1"
 FRAMES: Final = 3
@@ -97,19 +97,6 @@ _WORDS: Final = frozenset(
     "the them then to too two up us was we who with you".split()
 )
 """Partition keys that are English words too (countries: `in`, `it`, `no`): masking them would change every message."""
-
-
-class Parts(msgspec.Struct, frozen=True):
-    """What a fingerprint is made of. `message` is masked; `place` is the asset, else job and step."""
-
-    kind: str
-    place: tuple[str, ...]
-    check: str = ""
-    chain: tuple[str, ...] = ()
-    frames: tuple[str, ...] = ()
-    message: tuple[str, ...] = ()
-    override: str = ""
-    deployment: str = ""
 
 
 class Fingerprinter:

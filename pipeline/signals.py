@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from pipeline.facts import ErrorInfo, Metadata
+from pipeline.facts import ErrorInfo, Metadata, Parts
 from pipeline.lineage import Impact
 
 
@@ -230,6 +230,10 @@ class Alert(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     late: bool = False  # the failure is old news: dagtel was down, or has just begun to read
     upstream: tuple[str, ...] = ()  # what the asset is made from, nearest first (after lineage_impact)
     decisions: tuple[Decision, ...] = ()  # the latest of this life
+    began_ns: int = 0  # domain time at which its life began: with `key` it names one life for good
+    number: int = 0  # of the notification in its life
+    said_by: dict[str, str] = {}  # who said its severity, owners, channels, where it was not the failure itself
+    parts: Parts | None = None  # of a finding: what its fingerprint is made of
 
 
 class Edges(msgspec.Struct, frozen=True, gc=False):

@@ -13,6 +13,7 @@ import msgspec
 from pipeline.components import State, Table
 from pipeline.signals import Alert, Decision
 from processors import alert_life
+from processors.alert_recorder import Recorder
 from processors.alert_state import Life, Policy
 
 Order = list[tuple[int, str]]
@@ -82,8 +83,8 @@ class Lives:
 class Book:
     """A call of the component stands between `begin` and `done`."""
 
-    def __init__(self, state: State, policy: Policy, max_remembered: int) -> None:
-        self._policy, self._max_remembered = policy, max_remembered
+    def __init__(self, state: State, policy: Policy, max_remembered: int, recorder: Recorder) -> None:
+        self._policy, self._max_remembered, self._recorder = policy, max_remembered, recorder
         self.lives = Lives(state)
         self._failing: Table[tuple[str, str], int] = state.table("failing", tuple[str, str], int, version=1)
         self._past: Table[str, Past] = state.table("past", str, Past, 2, {1: _as_it_is})
@@ -99,10 +100,12 @@ class Book:
         """A call begins: until `done` the orders may be wrong."""
         self._ready()
         self._whole = False
+        self._recorder.begin()
 
     def done(self) -> None:
         """The call has come to its end."""
         self._whole = True
+        self._recorder.done()
 
     # --- looking up ---
 
@@ -167,6 +170,7 @@ class Book:
         """Store a life, and its next timer."""
         fingerprint = life.fingerprint
         before = self.lives.get(fingerprint)
+        self._recorder.kept(before, life)
         self.lives.put(fingerprint, life)
         at = alert_life.due(life, self._policy)
         known = before is not None and fingerprint != self._taken and at == alert_life.due(before, self._policy)
@@ -194,6 +198,8 @@ class Book:
     def end(self, life: Life, now_ns: int, starts: tuple[int, ...]) -> None:
         """It is over. What was told with it has occurred, too."""
         leader = life.fingerprint
+        self._recorder.kept(self.lives.get(leader), life)
+        self._recorder.ended(life, now_ns)
         self.lives.delete(leader)
         if life.group and self._groups.get(life.group) == leader:
             self._groups.delete(life.group)

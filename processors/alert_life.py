@@ -192,7 +192,13 @@ def acknowledge(life: Life, by: str, now: int) -> Life:
 def told_to(life: Life, channels: tuple[str, ...], owed: tuple[str, ...], owed_ns: int, alert: Alert) -> Life:
     """It has been said to these channels; those to whom it is owed are muted until `owed_ns`."""
     known = dict.fromkeys((*life.told, *channels))
-    told = msgspec.structs.replace(life, channels=sys.intern(",".join(known)), owed=owed, owed_ns=owed_ns)
+    told = msgspec.structs.replace(
+        life,
+        channels=sys.intern(",".join(known)),
+        owed=owed,
+        owed_ns=owed_ns,
+        notified=life.notified + bool(channels),
+    )
     return noted(told, alert.now_ns, alert.reason, alert.state) if channels else told
 
 
@@ -205,7 +211,16 @@ def noted(life: Life, at_ns: int, reason: str, detail: str = "") -> Life:
         )
     made = Decision(at_ns, reason, 1, detail[:200])
     kept = life.decisions if len(life.decisions) < DECISIONS else (life.decisions[0], *life.decisions[2:])
-    return msgspec.structs.replace(life, decisions=(*kept, made))
+    return msgspec.structs.replace(life, decisions=(*kept, made), decided=life.decided + 1)
+
+
+def as_it_stands(life: Life, now: int, over: bool, policy: Policy) -> Alert:
+    """What a notification would say of all of it now."""
+    state: AlertState = "resolved" if over else "escalated" if life.escalated_ns else "firing"
+    reason = life.decisions[-1].reason if life.decisions else ""
+    now_is = msgspec.structs.replace(life, failing=0, partitions=()) if over else life
+    alert = _told(now_is, state, now, life.total, 0, reason, policy)
+    return msgspec.structs.replace(alert, channels=life.told, number=life.notified)
 
 
 def with_member(life: Life, finding: Alert, state: AlertState, joins: bool) -> Life:
@@ -314,6 +329,8 @@ def _told(life: Life, state: AlertState, now_ns: int, count: int, window_ns: int
         acknowledged_by=life.acknowledged_by,
         late=life.late,
         decisions=life.decisions,
+        began_ns=life.began_ns,
+        number=life.notified + 1,
     )
 
 

@@ -5,6 +5,7 @@ severity. Escalation channels are added to all of them. Channels within a mute w
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -51,7 +52,10 @@ class RouteOption(
 
 
 class Routed(msgspec.Struct, frozen=True):
-    """`open`: channels to be told now; `later`: those that are muted, until `until_ns` at the earliest, by `mute`."""
+    """`open`: channels to be told now; `later`: those that are muted, until `until_ns` at the earliest, by `mute`.
+
+    `why` says of each of them what named it.
+    """
 
     open: tuple[str, ...]
     later: tuple[str, ...] = ()
@@ -59,6 +63,7 @@ class Routed(msgspec.Struct, frozen=True):
     mute: str = ""
     urgency: Urgency = ""
     escalate_to: tuple[str, ...] = ()
+    why: Mapping[str, str] = MappingProxyType({})
 
 
 class Router:
@@ -89,32 +94,45 @@ class Router:
         """The finding with the severity that routes give it."""
         if not self._maps:
             return finding
-        said = next((r.severity for r in self._matching(finding) if r.severity), None)
-        return msgspec.structs.replace(finding, severity=said) if said and said != finding.severity else finding
+        number, said = next(((n, r.severity) for n, r in self._matching(finding) if r.severity), (0, None))
+        if said is None or said == finding.severity:
+            return finding
+        said_by = {**finding.said_by, "severity": f"route {number} of dedup"}
+        return msgspec.structs.replace(finding, severity=said, said_by=said_by)
 
     def routed(self, alert: Alert, now_ns: int) -> Routed:
         """Who is to be told of a notification at this time."""
-        matched = list(self._matching(alert))
+        numbered = list(self._matching(alert))
+        matched = [route for _, route in numbered]
         wanted: dict[str, tuple[str, ...]] = {}  # channel → the names of its mute windows
-        for route in matched:
+        why: dict[str, str] = {}
+        for number, route in numbered:
             for channel in self._known(route.channels or ()):
                 wanted.setdefault(channel, (*self._mute, *route.mute))
+                why.setdefault(channel, _of_route(number, route))
         if not wanted and not any(route.channels == () for route in matched):
             mutes = (*self._mute, *(name for route in matched for name in route.mute))
-            wanted = dict.fromkeys(self._unrouted(alert), mutes)
+            why = self._unrouted(alert)
+            wanted = dict.fromkeys(why, mutes)
         if alert.repeat_ns or alert.state in ("escalated", "repeated"):
             more = next((r.escalate_channels for r in matched if r.escalate_channels is not None), None)
             for channel in self._escalate_channels if more is None else more:
                 wanted[channel] = ()  # an escalation is what the night is disturbed for
-        return self._sorted(wanted, matched, now_ns)
+                why.setdefault(channel, "escalate_channels")
+        return self._sorted(wanted, why, matched, now_ns)
 
-    def _unrouted(self, alert: Alert) -> tuple[str, ...]:
+    def _unrouted(self, alert: Alert) -> dict[str, str]:
         if alert.channels and (own := self._known(alert.channels)):
-            return own
-        owned = tuple(dict.fromkeys(c for owner in alert.owners for c in self._owners.get(owner, ())))
-        return (self._known(owned) if owned else ()) or self._table[alert.severity]
+            return dict.fromkeys(own, alert.said_by.get("channels") or "the alert's own channels")
+        owned = {c: f"owner {owner}" for owner in reversed(alert.owners) for c in self._owners.get(owner, ())}
+        known = self._known(tuple(dict.fromkeys(c for owner in alert.owners for c in self._owners.get(owner, ()))))
+        if known:
+            return {channel: owned[channel] for channel in known}
+        return dict.fromkeys(self._table[alert.severity], f"severity {alert.severity}")
 
-    def _sorted(self, wanted: dict[str, tuple[str, ...]], matched: list[RouteOption], now_ns: int) -> Routed:
+    def _sorted(
+        self, wanted: dict[str, tuple[str, ...]], why: dict[str, str], matched: list[RouteOption], now_ns: int
+    ) -> Routed:
         ends: dict[str, tuple[int, str]] = {}
         for channel, mutes in wanted.items():
             until, name = muted([self._windows[name] for name in mutes], now_ns) if mutes else (0, "")
@@ -128,12 +146,14 @@ class Router:
             mute=name,
             urgency=next((route.urgency for route in matched if route.urgency), ""),
             escalate_to=next((r.escalate_to for r in matched if r.escalate_to is not None), self._escalate_to),
+            why=why,
         )
 
-    def _matching(self, alert: Alert) -> Iterator[RouteOption]:
-        for condition, route in self._routes:
+    def _matching(self, alert: Alert) -> Iterator[tuple[int, RouteOption]]:
+        """Those that hold, with their numbers."""
+        for number, (condition, route) in enumerate(self._routes, 1):
             if condition is None or self._holds(condition, alert):
-                yield route
+                yield number, route
                 if not route.continue_:
                     return
 
@@ -151,6 +171,10 @@ class Router:
             missing = ", ".join(repr(channel) for channel in channels if channel not in known)
             self._complain(f"there is no notifier {missing}: told by what comes next, severity at last")
         return known if self._exporters else channels
+
+
+def _of_route(number: int, route: RouteOption) -> str:
+    return f"route {number}" + (f" ({route.when})" if route.when else "")
 
 
 def route_faults(routes: Iterable[RouteOption], windows: Iterable[MuteWindow]) -> Iterator[tuple[str, str]]:

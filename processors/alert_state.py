@@ -63,6 +63,8 @@ class Life(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     members_total: int = 0
     folded: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    decided: int = 0  # decisions that were ever made of it; equal ones in a row are one
+    notified: int = 0  # notifications of it
 
     @property
     def finding(self) -> Alert:

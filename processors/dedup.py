@@ -12,21 +12,25 @@ from typing import Literal
 import msgspec
 
 from pipeline.alert_commands import Acknowledge, Command, Expire, Resolve, Silence
+from pipeline.alert_records import Record
 from pipeline.batch import Batch
+from pipeline.channels import NOBODY
 from pipeline.clock import MINUTE
 from pipeline.components import Context, Processor, ProcessorSpec
 from pipeline.cron import Cron, zone_of
+from pipeline.facts import Parts
 from pipeline.signals import Alert, Edges, Signal
 from processors import alert_life
 from processors.alert_book import Book
 from processors.alert_list import DailyList
 from processors.alert_rate import RateLimit
+from processors.alert_recorder import Recorder
 from processors.alert_routes import Router
 from processors.alert_silences import Silences
 from processors.alert_state import Life
 from processors.dedup_options import DedupConfig
 
-Item = Alert | Edges | Command
+Item = Alert | Edges | Command | Record
 Step = tuple[Life | None, Alert | None]
 
 COMPLAINTS = 100
@@ -47,7 +51,8 @@ class Dedup:
 
     def __init__(self, config: DedupConfig, context: Context) -> None:
         self._config, self._context, self._policy = config, context, config.policy()
-        self._book = Book(context.state, self._policy, config.max_remembered)
+        self._recorder = Recorder(context.recorded, self._policy)
+        self._book = Book(context.state, self._policy, config.max_remembered, self._recorder)
         self._silences = Silences(context.state, config.max_silences)
         self._rate = RateLimit(context.state, config.rate_limit.messages, config.rate_limit.per.ns)
         self._list = DailyList(context.state, Cron(config.daily_list, zone_of(config.timezone)))
@@ -67,7 +72,7 @@ class Dedup:
         self._said: set[str] = set()
 
     async def process(self, batch: Batch[Item], /) -> Batch[Item]:
-        """Notifications of the batch's findings; other notifications pass; commands and edges end here."""
+        """Notifications of the batch's findings; others and records pass; commands and edges end here."""
         if not batch.items:
             return batch
         self._book.begin()
@@ -75,8 +80,10 @@ class Dedup:
         for item in batch.items:
             if isinstance(item, Alert):
                 told += self._take(item)
-            elif not isinstance(item, Edges):
+            elif isinstance(item, Silence | Expire | Acknowledge | Resolve):
                 told += self._obey(item)
+            elif not isinstance(item, Edges):
+                told.append(item)
         self._book.done()
         return batch.carrying([self._context.with_links(item) if isinstance(item, Alert) else item for item in told])
 
@@ -116,6 +123,10 @@ class Dedup:
         self._book.done()
         return [self._context.with_links(alert) for alert in told]
 
+    async def flush(self, now_ns: int) -> Sequence[Item]:
+        """What was decided since the last barrier, for those who keep records."""
+        return self._recorder.take(now_ns)
+
     def lags(self, behind_ns: int, now_ns: int) -> None:
         """How far domain time is behind the wall's. What was held while catching up is told at its end."""
         limit = 0 if self._context.once else self._config.catch_up_after.ns
@@ -140,36 +151,41 @@ class Dedup:
     def _take(self, item: Alert) -> Sequence[Alert]:
         if item.state == "failing":
             msgspec.structs.astuple(item)  # raises here if it is not whole: it is kept encoded, which leaves that out
-            return self._fail(self._router.graded(item))
+            parts, finding = item.parts, item
+            if parts is not None:  # for the record; a life is kept as long as it is open
+                finding = msgspec.structs.replace(finding, parts=None)
+            return self._fail(self._router.graded(finding), parts)
         if item.state == "recovered":
             return self._recover(item)
         return (item,)
 
-    def _fail(self, finding: Alert) -> Sequence[Alert]:
+    def _fail(self, finding: Alert, parts: Parts | None) -> Sequence[Alert]:
         life = self._book.life(finding.fingerprint)
         if life is not None:
             fresh = self._book.fails(finding)
             after = alert_life.again(life, finding, fresh, self._policy)
             after = alert_life.noted(after, finding.now_ns, "counted", life.held)
-            if after.severity == life.severity or life.held or not life.told or self._lagging:
+            worse = after.severity != life.severity and not life.held and life.told and not self._lagging
+            self._recorder.occurred(after, finding, "worse" if worse else life.held or "counted", parts)
+            if not worse:
                 self._book.keep(after)
                 return ()
             return self._say(after, alert_life.worse(after, after.latest_ns, self._policy), after.latest_ns)
         leader = self._leader(finding)
         if leader is not None:
-            self._join(leader, finding)
+            self._join(leader, finding, parts)
             return ()
-        return self._begin(finding)
+        return self._begin(finding, parts)
 
-    def _begin(self, finding: Alert) -> Sequence[Alert]:
+    def _begin(self, finding: Alert, parts: Parts | None) -> Sequence[Alert]:
         past, now = self._book.past(finding.fingerprint), finding.now_ns
         life = alert_life.begin(finding, past.occurrences + 1, self._policy, past.starts)
         if len(self._book.lives) >= self._config.max_open:
             self._say_once("Too many open problems, further ones are told each time.", max_open=self._config.max_open)
             _, alert = alert_life.first_word(life, now, "too_many_open", self._policy)
-            routed = self._router.routed(alert, now)
-            return self._rate.take(msgspec.structs.replace(alert, channels=routed.open or routed.later), ())
+            return self._unkept(alert, now)
         self._book.fails(finding)
+        self._recorder.occurred(life, finding, "first", parts)
         group = self._group(finding)
         if group:
             life = msgspec.structs.replace(life, group=group)
@@ -208,12 +224,20 @@ class Dedup:
         open = life is not None and (life.held in ("group_wait", "catching_up") or group.startswith("backfill:"))
         return life if open and life is not None and len(life.folded) < self._config.max_group else None
 
-    def _join(self, leader: Life, finding: Alert) -> None:
+    def _unkept(self, alert: Alert, now_ns: int) -> Sequence[Alert]:
+        """Told by itself: no life of ours stands behind it."""
+        routed = self._router.routed(alert, now_ns)
+        said = msgspec.structs.replace(alert, channels=routed.open or routed.later, number=0)
+        self._recorder.routed(said, [(channel, routed.why[channel]) for channel in said.channels])
+        return self._rate.take(said, ())
+
+    def _join(self, leader: Life, finding: Alert, parts: Parts | None) -> None:
         fresh = self._book.fails(finding)
         self._book.join(finding.fingerprint, leader.fingerprint)
         after = alert_life.with_member(
             alert_life.again(leader, finding, fresh, self._policy), finding, "failing", joins=True
         )
+        self._recorder.occurred(after, finding, "grouped", parts)
         self._book.keep(alert_life.noted(after, finding.now_ns, "grouped", finding.asset or finding.step_key))
 
     def _cause(self, finding: Alert) -> Life | None:
@@ -259,7 +283,15 @@ class Dedup:
         said = msgspec.structs.replace(
             alert, channels=open, urgency=routed.urgency, escalate_to=escalate_to, decisions=after.decisions
         )
-        return self._rate.take(said, before.told)
+        self._recorder.routed(said, [(channel, routed.why[channel]) for channel in open])
+        return self._limited(said, before.told, after)
+
+    def _limited(self, said: Alert, known: tuple[str, ...], life: Life | None) -> Sequence[Alert]:
+        """What the rate limit makes of it; that it has to wait is a decision, too."""
+        given = self._rate.take(said, known)
+        if life is not None and given and given[0].channels == (NOBODY,):
+            self._book.keep(alert_life.noted(life, said.now_ns, "rate_limited", ", ".join(said.channels)))
+        return given
 
     def _held(self, life: Life, now_ns: int) -> Life | None:
         """The life held, if something keeps it from being told."""
@@ -278,7 +310,8 @@ class Dedup:
         return None
 
     def _end(self, life: Life, alert: Alert | None, now_ns: int, starts: tuple[int, ...]) -> Sequence[Alert]:
-        over = life if alert else alert_life.noted(life, now_ns, "resolved_untold", life.held)
+        reason, detail = (alert.reason, alert.state) if alert else ("resolved_untold", life.held)
+        over = alert_life.noted(life, now_ns, reason, detail)
         waiting = self._book.held_by(life.fingerprint)
         self._book.end(over, now_ns, starts)
         for held in waiting:
@@ -286,7 +319,9 @@ class Dedup:
             self._book.keep(msgspec.structs.replace(held, held_until_ns=until, held_by=""))
         if alert is None:
             return ()
-        return self._rate.take(msgspec.structs.replace(alert, channels=life.told), life.told)
+        said = msgspec.structs.replace(alert, channels=life.told)
+        self._recorder.routed(said, [(channel, "was told of it") for channel in said.channels])
+        return self._rate.take(said, life.told)
 
     # --- commands ---
 
@@ -333,8 +368,7 @@ class Dedup:
         alert = self._list.on_time(self._book.lives.all(), now_ns)
         if alert is None:
             return ()
-        routed = self._router.routed(alert, now_ns)
-        return self._rate.take(msgspec.structs.replace(alert, channels=routed.open or routed.later), ())
+        return self._unkept(alert, now_ns)
 
     # --- what is logged ---
 

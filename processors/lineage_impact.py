@@ -106,7 +106,7 @@ class LineageImpact:
 
     def _frozen(self, alert: Alert) -> Alert:
         facts = self._graph.facts(alert.asset)
-        told_of = with_facts(alert, facts) if facts else alert
+        told_of = with_facts(alert, facts, "lineage_impact") if facts else alert
         upstream = () if alert.kind in _CAUSES else self._graph.upstream(alert.asset)
         return msgspec.structs.replace(told_of, impact=self._graph.impact(alert.asset), upstream=upstream)
 

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import msgspec
 
+from pipeline.alert_records import Decided, Made, Occurred, Standing
 from pipeline.batch import Batch
 from pipeline.components import Context, ProcessorSpec
 from pipeline.events import Event
-from pipeline.facts import ErrorInfo
+from pipeline.facts import ErrorInfo, Parts
 from pipeline.signals import Alert, LogRecord, Signal, Span
 from processors.redaction_patterns import PATTERNS, Pattern, PatternName
 from processors.redaction_text import Redactor
@@ -19,6 +20,8 @@ _ON: Final[tuple[PatternName, ...]] = (
     "assignments", "headers", "urls", "bearer", "private_keys", "jwt", "aws", "github", "gitlab", "slack", "stripe",
     "google", "packages",
 )  # fmt: skip
+
+_TEXTS: Final[dict[type, tuple[str, ...]]] = {Occurred: ("message",), Decided: ("detail",)}
 
 
 class RedactionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +73,10 @@ class Redaction:
             Alert: self._alert,
             Span: self._span,
             Event: self._event,
+            Occurred: self._record,
+            Decided: self._record,
+            Made: self._made,
+            Standing: self._standing,
         }
 
     async def process(self, batch: Batch[object], /) -> Batch[object]:
@@ -122,11 +129,31 @@ class Redaction:
 
     def _alert(self, alert: Alert) -> Alert:
         changes = self._texts(alert, "title", "summary")
+        if alert.parts is not None and (parts := self._parts(alert.parts)) is not alert.parts:
+            changes["parts"] = parts
         if alert.error is not None and (error := self._redactor.error(alert.error)) is not alert.error:
             changes["error"] = error
         if alert.tags and (tags := self._redactor.map(alert.tags)) is not None:
             changes["tags"] = tags
         return msgspec.structs.replace(alert, **changes) if changes else alert
+
+    def _parts(self, parts: Parts) -> Parts:
+        message = tuple([self._redactor.text(line) for line in parts.message])
+        return parts if message == parts.message else msgspec.structs.replace(parts, message=message)
+
+    def _record(self, record: Any) -> object:
+        changes = self._texts(record, *_TEXTS[type(record)])
+        return msgspec.structs.replace(record, **changes) if changes else record
+
+    def _made(self, made: Made) -> Made:
+        changes = self._texts(made, "message")
+        if (parts := self._parts(made.parts)) is not made.parts:
+            changes["parts"] = parts
+        return msgspec.structs.replace(made, **changes) if changes else made
+
+    def _standing(self, standing: Standing) -> Standing:
+        alert = self._alert(standing.alert)
+        return standing if alert is standing.alert else msgspec.structs.replace(standing, alert=alert)
 
     def _span(self, span: Span) -> Span:
         changes = self._texts(span, "error") if span.error else {}

@@ -99,15 +99,22 @@ class Route:
 
     def _routed(self, alert: Alert) -> Alert:
         changes: dict[str, Any] = {}
-        for condition, rule in self._alerts:
+        said_by: dict[str, str] = {}
+        for number, (condition, rule) in enumerate(self._alerts, 1):
             if self._holds(condition, alert, Signal.ALERTS):
                 for name in ("channels", "severity", "owners"):
                     if (value := getattr(rule, name)) is not None:
                         changes[name] = value
+                        said_by[name] = f"rule {number} of {self._context.id}"
                 if rule.stop:
                     break
         if self._owners:
-            changes["owners"] = self._named(changes.get("owners", alert.owners))
+            before = changes.get("owners", alert.owners)
+            changes["owners"] = self._named(before)
+            if changes["owners"] != before:
+                said_by["owners"] = f"owners of {self._context.id}"
+        if said_by:
+            changes["said_by"] = alert.said_by | said_by
         return msgspec.structs.replace(alert, **changes) if changes else alert
 
     def _named(self, owners: tuple[str, ...]) -> tuple[str, ...]:

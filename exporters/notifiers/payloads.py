@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from exporters.notifiers.message import one_line
+from pipeline.alert_records import notification_id
 from pipeline.channels import meant_for
 from pipeline.components import Payload
 from pipeline.errors import PermanentError, RetryableError
@@ -46,10 +47,10 @@ def _payload(alert: Alert, body: bytes) -> Payload:
 
     A finding that no `dedup` saw, and a digest of many problems, say what no other message says.
     """
-    rank = _RANKS.get(alert.state)
+    rank, ends, about = _RANKS.get(alert.state), tuple(ended(alert)), (_encodable(notification_id(alert)),)
     if rank is None or alert.reason == "rate_limited":
-        return Payload(body, 1, key=alert.fingerprint, ends=tuple(ended(alert)))
-    return Payload(body, 1, key=alert.fingerprint, life=life(alert), rank=rank, ends=tuple(ended(alert)))
+        return Payload(body, 1, key=alert.fingerprint, ends=ends, about=about)
+    return Payload(body, 1, key=alert.fingerprint, life=life(alert), rank=rank, ends=ends, about=about)
 
 
 def life(alert: Alert) -> str:

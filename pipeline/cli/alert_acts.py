@@ -119,7 +119,3 @@ def _open(alert: str, config: Sequence[Path] | None, sets: Sequence[str] | None,
         f"dagtel: {'several alerts begin with' if found else 'no open alert is'} {inert(name)}{several}", err=True
     )
     raise typer.Exit(RUNTIME_FAILURE)
-
-
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Alerts: what people say of them.")
-add_to(app)

@@ -14,7 +14,7 @@ COMMANDS: Final = {
     "schema": "check:schema",
     "components": "components:components",
     "dlq": "dlq:app",
-    "alerts": "alert_acts:app",
+    "alerts": "alerts:app",
     "silence": "silence:app",
     "test": "scenarios:test",
     "replay": "history:replay",

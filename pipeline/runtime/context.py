@@ -8,12 +8,15 @@ import msgspec
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Tracer
 
+from pipeline.alert_records import Keeper
 from pipeline.components import Receipt, Table
 from pipeline.errors import ConfigError
 from pipeline.http import Asgi, HttpClient
 from pipeline.runtime.sites import Mount
 from pipeline.runtime.tables import StateTable
 from pipeline.signals import Alert
+from pipeline.store.history_database import Place
+from pipeline.store.history_writes import HistoryWriter
 from pipeline.store.state import StoredRow
 
 T = TypeVar("T")
@@ -86,8 +89,9 @@ class ComponentContext:
         tables: ShardTables,
         receipt: Receipt | None = None,
         exporters: Sequence[str] = (),
+        recorded: bool = False,
     ) -> None:
-        self.exporters = exporters
+        self.exporters, self.recorded = exporters, recorded
         self.id, self.shard, self.once, self.receipt = id, shard, gifts.once, receipt
         self.http, self.meter, self.tracer = gifts.http, gifts.meter, gifts.tracer
         self.worker = gifts.worker
@@ -100,6 +104,9 @@ class ComponentContext:
 
     def with_links(self, alert: Alert) -> Alert:
         return self._with_links(alert)
+
+    def keeper(self, path: str, url: str, schema: str, keep: int) -> Keeper:
+        return HistoryWriter(Place(path, url, schema), keep)
 
     def mount(self, address: str, path: str, app: Asgi) -> None:
         self.mounts.append(Mount(address, path, app))

@@ -12,6 +12,8 @@ import anyio.lowlevel
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, stop_never
 from tenacity.wait import wait_exponential
 
+from pipeline.alert_records import Delivered
+from pipeline.clock import Clock, SystemClock
 from pipeline.components import Payload, Receipt
 from pipeline.delivery import RetryOnFailure
 from pipeline.errors import PartialError, PermanentError, RetryableError, StateError
@@ -29,6 +31,8 @@ log = logging.getLogger("dagtel.delivery")
 LOG_EVERY_S = 10.0
 """One line about failures of an exporter in this time; those in between are counted in the next."""
 LOAD_AGAIN_S = 1.0
+ANSWER = 2000
+"""Characters of a backend's answer that are on record."""
 MANY_REFUSED = 5
 """So many payloads refused in a row are no bad payloads: the exporter's status says so."""
 
@@ -46,8 +50,10 @@ class Delivery:
         statuses: Statuses,
         meter: ExporterMeter,
         look: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
+        clock: Clock | None = None,
     ) -> None:
         """`look`: whether what waits here is still ours to send; see `Fence.look`."""
+        self._clock = clock or SystemClock()
         self._outbox, self._load, self._ack, self._refuse, self._look = outbox, load, ack, refuse, look
         self._jitter, self._statuses, self._meter = jitter, statuses, meter
         self._component = f"exporters.{outbox.id}"
@@ -77,6 +83,7 @@ class Delivery:
             entry = await self._outbox.next()
             at_once = self._outbox.spec.urgent
             receipt: Receipt | None = None
+            payload: Payload | None = None
             with anyio.CancelScope() as entry.scope:
                 try:
                     payload = entry.payload or await self._loaded(entry.id)
@@ -86,7 +93,15 @@ class Delivery:
                     at_once = False  # its dead letter is stored with the next checkpoint: both in one, or neither
             self._outbox.acked(entry.id)
             if not entry.scope.cancelled_caught:  # else its shard's next owner sends it
-                await self._ack(Ack(entry.id, self._outbox.id, receipt, entry.shard, self._outbox.place), at_once)
+                told = self._told(entry, payload)
+                await self._ack(Ack(entry.id, self._outbox.id, receipt, entry.shard, self._outbox.place, told), at_once)
+
+    def _told(self, entry: Entry, payload: Payload | None) -> Delivered | None:
+        """What became of a notification's payload, for those who keep records."""
+        if payload is None or not payload.about:
+            return None
+        who, answer = self._outbox.id, entry.answer[:ANSWER]
+        return Delivered(payload.about, who, entry.outcome, self._clock.wall_ns(), entry.calls, answer)
 
     async def _learn(self) -> None:
         """Read what an earlier process of ours left, to know which of it has been overtaken."""
@@ -109,20 +124,25 @@ class Delivery:
         try:
             receipt: Receipt | None = await self._retrying(entry)(self._attempt, entry, payload)
         except _Overtaken:
+            entry.outcome = "overtaken"
             self._meter.overtaken(1)
             return None
         except PartialError as error:
+            entry.outcome, entry.answer = "refused", str(error)
             count = min(error.count, payload.items)
             self._meter.sent(payload.items - count, len(payload.body))
             self._give_up(entry, payload, f"partly refused: {error}", count, partly=True)
         except PermanentError as error:
+            entry.outcome, entry.answer = "refused", str(error)
             self._give_up(entry, payload, f"refused: {error}", payload.items)
         except RetryableError as error:
+            entry.outcome = "dead_lettered"
             self._give_up(entry, payload, f"given up: {error}", payload.items)
         except StateError:
             raise
         except Exception as error:
             log.exception("An exporter raised.", extra={"exporter": self._outbox.id})
+            entry.outcome, entry.answer = "dead_lettered", f"{type(error).__name__}: {error}"
             self._give_up(entry, payload, f"{type(error).__name__}: {error}", payload.items)
         else:
             self._meter.sent(payload.items, len(payload.body))
@@ -146,12 +166,14 @@ class Delivery:
         told = False
         try:
             await self._looked()
+            entry.calls += 1
             receipt = await self._call(payload)
             told = True
             self._answered(call)
         except RetryableError as error:
             told = True
             entry.failures += 1
+            entry.answer = str(error)
             self._call_failed(call, error)
             raise
         except StateError:

@@ -122,12 +122,23 @@ class Driver:
         fence = self.engine.fence
         if now:
             if fence.holds(ack.shard):
-                await fence.undisturbed(lambda: self._write(Commit(acks=[ack], epochs=fence.epochs(ack.shard))))
+                rows = self._recorded(ack)
+                await fence.undisturbed(
+                    lambda: self._write(Commit(acks=[ack], outbox=rows, epochs=fence.epochs(ack.shard)))
+                )
                 self._give_back([ack])
+                self._release(rows)
         else:
             self.engine.acknowledge(ack)
             self._wake.set()
         self._room.set()
+
+    def _recorded(self, ack: Ack) -> list[OutboxRow]:
+        """What became of a payload, for those who keep records: it leaves with the acknowledgement, or neither does."""
+        if ack.told is None:
+            return []
+        boxes = [box for box in self._outboxes.values() if box.spec.records]
+        return [row for box in boxes for row in box.aside([ack.told], self._clock.wall_ns(), ack.shard)]
 
     async def wait_for_room(self, has_room: Callable[[], bool]) -> None:
         """Wait until there is room at the intake."""
@@ -254,12 +265,15 @@ class Driver:
         await self._write(msgspec.structs.replace(commit, outbox=sealed))
         self.committed.update(commit.positions)
         self._give_back(commit.acks)
-        for id, outbox in self._outboxes.items():
-            outbox.release([row for row in sealed if row.exporter == id])
+        self._release(sealed)
         if commit.dead:
             dropped = await anyio.to_thread.run_sync(self._state.trim_dead_letters, self._cap)
             if dropped:
                 log.error("Dead letters dropped: the store of them is full.", extra={"dropped": dropped})
+
+    def _release(self, rows: Sequence[OutboxRow]) -> None:
+        for id, outbox in self._outboxes.items() if rows else ():
+            outbox.release([row for row in rows if row.exporter == id])
 
     def _give_back(self, acks: Sequence[Ack]) -> None:
         """Committed receipts go back to their exporters."""

@@ -359,20 +359,29 @@ class Engine:
         await self._last_words(lambda stage, now: stage.flush(now))
         wall = self._clock.wall_ns()
         outboxes = self._shop.outboxes.values()
+        acks, self._acks = self._acks, []  # what comes from here on is told with the next
+        await self._record(acks, wall)
         dead = await self._build(outboxes, self.time.whole(wall))
         for outbox in outboxes:
-            self._drop_excess(outbox)
+            acks += self._drop_excess(outbox)
         commit = Commit(
             epochs={shard: lane.epoch for shard, lane in self._lanes.items()},
             positions={source: self.positions[source] for source in self._moved if source in self.positions},
             rows=self._changed_rows(),
             outbox=sorted((row for outbox in outboxes for row in outbox.take_built()), key=lambda row: row.id),
-            acks=self._acks,
+            acks=acks,
             dead=dead,
             replayed=self._replayed,
         )
-        self._moved, self._acks, self._replayed, self.changed = set(), [], [], False
+        self._moved, self._replayed, self.changed = set(), [], bool(self._acks)
         return commit
+
+    async def _record(self, acks: Sequence[Ack], now_ns: int) -> None:
+        """What became of payloads, to those who keep records: it is committed with the acknowledgements."""
+        told = [ack for ack in acks if ack.told is not None]
+        for outbox in self._shop.outboxes.values() if told else ():
+            for ack in told if outbox.spec.records else ():
+                await outbox.push([ack.told], now_ns, ack.shard)
 
     def _changed_rows(self) -> list[StateRow]:
         rows = [
@@ -415,15 +424,15 @@ class Engine:
             outbox.build(now_ns)
         return kept + self._dead.take()
 
-    def _drop_excess(self, outbox: Outbox) -> None:
+    def _drop_excess(self, outbox: Outbox) -> list[Ack]:
         gone = outbox.drop_excess()
         if not gone:
-            return
-        self._acks += [Ack(id, outbox.id, shard=shard) for id, shard in gone]
+            return []
         self._shop.telemetry.exporter(outbox.id).dropped(len(gone))
         if self._drops.due(self._clock.monotonic()):
             facts = {"exporter": outbox.id, "payloads": len(gone), "all": outbox.dropped}
             log.error("Payloads dropped: the outbox is full.", extra=facts)
+        return [Ack(id, outbox.id, shard=shard) for id, shard in gone]
 
     def _any_shard(self) -> str:
         """For what belongs to no shard: the whole, or where another process may have that, one of ours."""

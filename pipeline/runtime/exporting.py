@@ -87,6 +87,7 @@ class ExporterUnit:
             dispatch.statuses,
             dispatch.telemetry.exporter(node.id),
             dispatch.fence.look,
+            dispatch.clock,
         )
         self.outbox.place = place
 

@@ -14,6 +14,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from pipeline.batch import WHOLE
+from pipeline.components import ExporterSpec
 from pipeline.errors import ConfigError
 from pipeline.runtime.context import ComponentContext, Gifts, ShardTables, Side
 from pipeline.runtime.dead_letters import DeadLetters
@@ -160,7 +161,9 @@ class _Builder:
     async def _open(self, pipeline: str, kind: str, node: Node, behind: Sequence[Sink]) -> Stage:
         shop, lane, owner = self._shop, self._lane, f"{kind}.{node.id}"
         tables = ShardTables(owner, lane.shard, self._stored)
-        context = ComponentContext(owner, node.id, lane.shard, shop.gifts, tables, exporters=tuple(shop.plan.exporters))
+        exporters = shop.plan.exporters
+        recorded = any(isinstance(n.spec, ExporterSpec) and n.spec.records for n in exporters.values())
+        context = ComponentContext(owner, node.id, lane.shard, shop.gifts, tables, None, tuple(exporters), recorded)
         component = await lane.open(shop.tasks, node.spec.build(node.options, context), owner)
         if tables.opened and self._stateful.setdefault(owner, pipeline) != pipeline:
             raise ConfigError(f"{owner} keeps state and stands in two pipelines: give each its own id")

@@ -7,10 +7,11 @@ never wait: limits are kept at the intake alone.
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
+from pipeline.alert_records import RECORDS
 from pipeline.batch import WHOLE, Batch
 from pipeline.components import Exporter, ExporterSpec, Payload, Receipt, Seals
 from pipeline.delivery import Delivery
@@ -18,6 +19,8 @@ from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.ids import Ids
 from pipeline.runtime.overtaking import Entry, Overtaking
 from pipeline.store.state import OutboxRow, Waiting
+
+_RECORDS: Final = frozenset(RECORDS)
 
 
 class Edge:
@@ -70,15 +73,16 @@ class Outbox:
     # --- the driver's side ---
 
     async def push(self, items: Sequence[Any], now_ns: int, shard: str = WHOLE) -> None:
-        """Gather items; a full payload is built at once."""
+        """Gather items; a full payload is built at once. Records are for exporters that keep them alone."""
         size = self.delivery.sending_queue.batch.max_size
         types = set(map(type, items))
-        for item_type in types:
+        wanted = types if self.spec.records else types - _RECORDS
+        for item_type in wanted:
             gathered = self._gathered.setdefault((shard, item_type), [])
             gathered.extend(items if len(types) == 1 else [item for item in items if type(item) is item_type])
             if len(gathered) >= size:
                 self.build(now_ns)
-        if self.spec.urgent:
+        if self.spec.urgent and wanted:
             self._urge()
 
     def build(self, now_ns: int) -> None:
@@ -93,6 +97,13 @@ class Outbox:
         """The payloads built since the last time, for the checkpoint."""
         built, self._built = self._built, []
         return built
+
+    def aside(self, items: Sequence[Any], now_ns: int, shard: str) -> list[OutboxRow]:
+        """Payloads of these items alone, for a commit beside the checkpoints."""
+        built, self._built = self._built, []
+        self._build(items, now_ns, shard)
+        made, self._built = self._built, built
+        return made
 
     def _build(self, items: Sequence[Any], now_ns: int, shard: str) -> None:
         try:

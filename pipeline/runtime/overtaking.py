@@ -10,6 +10,7 @@ from typing import Final
 import anyio
 import msgspec
 
+from pipeline.alert_records import Outcome
 from pipeline.batch import WHOLE
 from pipeline.components import Payload
 
@@ -27,6 +28,10 @@ class Entry(msgspec.Struct):
     shard: str = WHOLE
     scope: anyio.CancelScope | None = None
     """Cancels its sending."""
+    outcome: Outcome = "delivered"
+    answer: str = ""
+    """What became of it, and what its backend said last of it."""
+    calls: int = 0
 
 
 class _Mark(msgspec.Struct, frozen=True, gc=False):

@@ -1,17 +1,11 @@
-"""Brings a state store to this program's schema, one numbered step after another, each in its own transaction.
-
-The tables of `schema.py` are made by the first step as they are today; each later step changes what an older program
-made, and finds nothing to do in a new store.
-"""
+"""The steps of the state store's schema, see `steps.py`."""
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, Engine, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, insert
 
-from pipeline.errors import StateError
 from pipeline.store.schema import COMMANDS, DEAD_LETTERS, META, OUTBOX, RECEIPTS, STATE
-
-SCHEMA_VERSION = "schema_version"
+from pipeline.store.steps import SCHEMA_VERSION, Step, climb, columns_of, version_of
 
 
 def _create(connection: Connection) -> None:
@@ -21,7 +15,7 @@ def _create(connection: Connection) -> None:
 
 def _shards_of_payloads(connection: Connection) -> None:
     """Payloads and receipts of before there were several processes belong to the whole, in the one place."""
-    if "shard" in _columns(connection, OUTBOX.name):
+    if "shard" in columns_of(connection, OUTBOX.name):
         return
     connection.exec_driver_sql("ALTER TABLE outbox ADD COLUMN shard TEXT NOT NULL DEFAULT 'whole'")
     connection.exec_driver_sql("ALTER TABLE outbox ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0")
@@ -34,7 +28,7 @@ def _shards_of_payloads(connection: Connection) -> None:
 def _commands(connection: Connection) -> None:
     """Dead letters of before there was a replay cannot be replayed: their `kind` is empty."""
     COMMANDS.create(connection, checkfirst=True)
-    if "kind" in _columns(connection, DEAD_LETTERS.name):
+    if "kind" in columns_of(connection, DEAD_LETTERS.name):
         return
     connection.exec_driver_sql("ALTER TABLE dead_letters ADD COLUMN kind TEXT NOT NULL DEFAULT ''")
     connection.exec_driver_sql("ALTER TABLE dead_letters ADD COLUMN shard TEXT NOT NULL DEFAULT ''")
@@ -42,7 +36,7 @@ def _commands(connection: Connection) -> None:
     connection.exec_driver_sql(f"ALTER TABLE dead_letters ADD COLUMN again {nothing}")
 
 
-STEPS: Sequence[Callable[[Connection], None]] = (_create, _shards_of_payloads, _commands)
+STEPS: Sequence[Step] = (_create, _shards_of_payloads, _commands)
 """Step n lifts a database from version n to n + 1. Steps are only ever added."""
 
 
@@ -51,36 +45,16 @@ def migrate(engine: Engine, alone: Callable[[Connection], None] = lambda connect
 
     Raises StateError for a database of a newer program.
     """
-    version = _version(engine)
-    if version > len(STEPS):
-        raise StateError(
-            f"the state store has schema {version}, this program knows {len(STEPS)}: run the newer program, "
-            "or start with another service.state.path (service.state.postgresql.schema)"
-        )
-    for number in range(version, len(STEPS)):
-        with engine.begin() as connection:
-            alone(connection)
-            if _stored_version(connection) == number:  # else another process was quicker
-                STEPS[number](connection)
-                connection.execute(update(META).where(META.c.key == SCHEMA_VERSION).values(value=str(number + 1)))
+    climb(engine, META, STEPS, _newer, alone)
 
 
 def is_current(engine: Engine) -> bool:
     """Whether the database has the schema that this program knows."""
-    return _version(engine) == len(STEPS)
+    return version_of(engine, META) == len(STEPS)
 
 
-def _version(engine: Engine) -> int:
-    with engine.connect() as connection:
-        return _stored_version(connection)
-
-
-def _stored_version(connection: Connection) -> int:
-    if not inspect(connection).has_table(META.name):
-        return 0
-    value = connection.scalar(select(META.c.value).where(META.c.key == SCHEMA_VERSION))
-    return int(value) if value is not None else 0
-
-
-def _columns(connection: Connection, table: str) -> set[str]:
-    return {column["name"] for column in inspect(connection).get_columns(table)}
+def _newer(version: int, known: int) -> str:
+    return (
+        f"the state store has schema {version}, this program knows {known}: run the newer program, "
+        "or start with another service.state.path (service.state.postgresql.schema)"
+    )

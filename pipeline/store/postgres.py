@@ -34,13 +34,15 @@ class PostgresSchema:
     shared = True
     upsert = staticmethod(insert)
 
-    def __init__(self, url: str, schema: str) -> None:
+    def __init__(
+        self, url: str, schema: str, what: str = "the state store", option: str = "service.state.postgresql.url"
+    ) -> None:
         """Connect, and make the schema if it is not there. Raises RetryableError: no answer; StateError: refused;
-        ConfigError: no such URL."""
-        parsed = _parsed(url)
+        ConfigError: no such URL, which `option` gave. `what` is kept there, for messages."""
+        parsed = _parsed(url, option)
         self.schema = schema
         place = f"{parsed.host or 'localhost'}{f':{parsed.port}' if parsed.port else ''}/{parsed.database or ''}"
-        self.name = f"the state store in PostgreSQL at {place}, schema {schema},"
+        self.name = f"{what} in PostgreSQL at {place}, schema {schema},"
         self.engine: Engine = create_engine(
             parsed,
             connect_args={k: v for k, v in {**_CONNECTION, **_MORE}.items() if k not in parsed.query},
@@ -111,8 +113,8 @@ class PostgresSchema:
         self.engine.dispose()
 
 
-def _parsed(url: str) -> URL:
-    wrong = "service.state.postgresql.url is no URL of PostgreSQL; write postgresql://user:password@host:5432/database"
+def _parsed(url: str, option: str) -> URL:
+    wrong = f"{option} is no URL of PostgreSQL; write postgresql://user:password@host:5432/database"
     try:
         parsed = make_url(url)
     except (exc.ArgumentError, ValueError):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from pipeline.alert_records import Delivered
 from pipeline.batch import WHOLE
 from pipeline.components import Payload, Position, Receipt
 
@@ -46,7 +47,8 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 class Ack(msgspec.Struct, frozen=True, gc=False):
     """A payload that needs no more sending, and what its exporter wants to be given back.
 
-    `place` tells the receipts of one exporter apart where several processes have it; "" where there is one.
+    `place` tells the receipts of one exporter apart where several processes have it; "" where there is one. `told` is
+    for the exporters that keep records: it leaves in the commit that holds the acknowledgement.
     """
 
     id: int
@@ -54,6 +56,7 @@ class Ack(msgspec.Struct, frozen=True, gc=False):
     receipt: Receipt | None = None
     shard: str = WHOLE
     place: str = ""
+    told: Delivered | None = None
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):

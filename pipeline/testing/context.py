@@ -6,6 +6,7 @@ from typing import TypeVar, cast
 
 from opentelemetry import metrics, trace
 
+from pipeline.alert_records import Keeper
 from pipeline.batch import WHOLE
 from pipeline.components import State, Table
 from pipeline.errors import RetryableError
@@ -13,6 +14,8 @@ from pipeline.http import Asgi, HttpClient, Response, Tls
 from pipeline.runtime.context import ComponentLog
 from pipeline.runtime.tables import Row, StateTable
 from pipeline.signals import Alert
+from pipeline.store.history_database import Place
+from pipeline.store.history_writes import HistoryWriter
 
 T = TypeVar("T")
 K = TypeVar("K", bound="str | int | tuple[str, ...]")
@@ -94,9 +97,10 @@ class FakeContext:
         receipt: bytes | None = None,
         worker: str = "",
         exporters: Sequence[str] = (),
+        recorded: bool = False,
     ) -> None:
         self.id, self.shard, self.once, self.receipt, self.worker = id, shard, once, receipt, worker
-        self.exporters = exporters
+        self.exporters, self.recorded = exporters, recorded
         self.memory = state or MemoryState(id)
         self.state: State = self.memory
         self.http: HttpClient = http or FakeHttp()
@@ -110,6 +114,9 @@ class FakeContext:
     def with_links(self, alert: Alert) -> Alert:
         """What `links` makes of it."""
         return self.links(alert)
+
+    def keeper(self, path: str, url: str, schema: str, keep: int) -> Keeper:
+        return HistoryWriter(Place(path, url, schema), keep)
 
     def mount(self, address: str, path: str, app: Asgi) -> None:
         self.mounted[address, path] = app

@@ -11,6 +11,7 @@ from pipeline.clock import HOUR, MINUTE
 from pipeline.components import Connector
 from pipeline.events import Event
 from pipeline.facts import ErrorInfo, RunFacts
+from pipeline.fingerprint import fingerprint
 from pipeline.lineage import AssetFacts, Catalog
 from pipeline.outcomes import (
     AssetFailed,
@@ -130,7 +131,10 @@ async def test_a_failed_asset_is_told_with_its_place_its_error_and_no_stack() ->
         job="nightly",
         step_key="s",
         error=msgspec.structs.replace(ERROR, stack=""),
+        parts=alert.parts,
     )
+    assert alert.parts is not None
+    assert fingerprint(alert.parts) == alert.fingerprint
     assert alert.fingerprint.startswith("v1:")
 
 

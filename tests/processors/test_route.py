@@ -38,23 +38,33 @@ async def test_later_rules_go_over_earlier_ones_up_to_the_first_that_stops() -> 
         )
     )
     assert await routed(config, alert(), alert("core/b", "finance"), alert(group="finance")) == [
-        alert(severity="WARNING", channels=("email",), owners=("data",)),
-        alert("core/b", "finance", severity="CRITICAL"),
-        alert(group="finance", severity="CRITICAL", channels=("slack",)),
+        alert(
+            severity="WARNING",
+            channels=("email",),
+            owners=("data",),
+            said_by={"channels": "rule 3 of route", "severity": "rule 1 of route", "owners": "rule 3 of route"},
+        ),
+        alert("core/b", "finance", severity="CRITICAL", said_by={"severity": "rule 2 of route"}),
+        alert(
+            group="finance",
+            severity="CRITICAL",
+            channels=("slack",),
+            said_by={"channels": "rule 1 of route", "severity": "rule 2 of route"},
+        ),
     ]
 
 
 async def test_owners_are_named_as_the_table_says_each_once() -> None:
     config = RouteConfig(owners={"team:sales": ("@oncall", "@lead"), "x": ("@lead",)})
     (found,) = await routed(config, alert(owners=("team:sales", "x", "me@example.com")))
-    assert found == alert(owners=("@oncall", "@lead", "me@example.com"))
+    assert found == alert(owners=("@oncall", "@lead", "me@example.com"), said_by={"owners": "owners of route"})
 
 
 async def test_a_rule_that_cannot_be_judged_does_not_hold(caplog: pytest.LogCaptureFixture) -> None:
     config = RouteConfig(alerts=(AlertRule(when='tags.team == "data"', channels=("slack",)),))
     assert await routed(config, alert(), alert(tags={"team": "data"})) == [
         alert(),
-        alert(tags={"team": "data"}, channels=("slack",)),
+        alert(tags={"team": "data"}, channels=("slack",), said_by={"channels": "rule 1 of route"}),
     ]
     assert len(caplog.records) == 1
 
