@@ -15,7 +15,7 @@ def until_ns(for_: str, until: str, now_ns: int) -> int:
     """
     if bool(for_.strip()) == bool(until.strip()):
         raise AskError("say for how long (`1h`, `2 days`), or until when (`2026-11-23T18:00`)")
-    at = now_ns + _duration(for_).ns if for_.strip() else _moment(until)
+    at = now_ns + _duration(for_).ns if for_.strip() else moment_ns(until)
     if at <= now_ns:
         raise AskError("it would be over before it begins")
     if at > now_ns + LONGEST.ns:
@@ -30,7 +30,8 @@ def _duration(text: str) -> Duration:
         raise AskError(f"{text!r} is no duration; write for example `1h` or `2 days`") from None
 
 
-def _moment(text: str) -> int:
+def moment_ns(text: str) -> int:
+    """Unix ns of a date with or without a time; UTC where no zone is said. Raises AskError."""
     try:
         at = datetime.fromisoformat(text.strip())
     except ValueError:

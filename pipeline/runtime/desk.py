@@ -25,6 +25,7 @@ from pipeline.reexecution import DONE, Refused, Run, Unanswered, Webserver
 from pipeline.store import acts, alert_view
 from pipeline.store.acts import Asked, Retry
 from pipeline.store.alert_view import Standing
+from pipeline.store.history import History, Place, reading
 from pipeline.store.state import Look, StateStore
 
 T = TypeVar("T")
@@ -55,7 +56,9 @@ class Desk:
         service: ServiceConfig,
         signer: Signer,
         poke: Callable[[], None],
+        history: Place | None = None,
     ) -> None:
+        self._history = history
         api, self._by_wall = service.api, service.clock == "system"
         self._store, self._clock, self._poke, self._signer = store, clock, poke, signer
         self.api = api
@@ -74,6 +77,18 @@ class Desk:
         return self._signer.read(token, self.now_ns)
 
     # --- looking up ---
+
+    async def history(self, ask: Callable[[History], T]) -> T:
+        """What the history answers. Raises NotThere: the configuration keeps none, UnknownAlert."""
+        place = self._history
+        if place is None:
+            raise NotThere("no history is kept: the configuration has no exporter `store` (docs/history.md)")
+
+        def asked() -> T:
+            with reading(place) as history:
+                return ask(history)
+
+        return await anyio.to_thread.run_sync(asked)
 
     async def silences(self) -> list[Standing]:
         """Those that have not ended, as asked for."""

@@ -303,7 +303,7 @@ class Service:
         if own.health.address:
             pages.append(Mount(own.health.address, "/healthz", health_app(lambda: (True, {"alive": True}))))
             pages.append(Mount(own.health.address, "/readyz", health_app(self._readiness)))
-        acting = self._desks.pages(plan.service, self._obeying.poke)
+        acting = self._desks.pages(plan, self._obeying.poke)
         return pages + [Mount(plan.service.api.address, path, app) for path, app in acting.items()]
 
     def _readiness(self) -> tuple[bool, Mapping[str, object]]:

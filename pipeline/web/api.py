@@ -16,11 +16,14 @@ from pipeline.alert_asks import AskError, equal_to
 from pipeline.alert_commands import Acknowledge
 from pipeline.alert_json import iso_time
 from pipeline.errors import DagtelError, RetryableError
-from pipeline.moments import until_ns
+from pipeline.moments import moment_ns, until_ns
 from pipeline.reexecution import Refused, Unanswered
 from pipeline.runtime.desk import Desk, NotThere, new_id
+from pipeline.signals import Severity
 from pipeline.store.acts import Asked
 from pipeline.store.alert_view import Standing
+from pipeline.store.history import UnknownAlert, Wanted
+from pipeline.store.history_json import listed, shown
 from pipeline.web.guard import Refusal, body_of, let_in, protected
 
 T = TypeVar("T")
@@ -116,6 +119,8 @@ class Api:
     def routes(self) -> list[Route]:
         """Everything below PATH."""
         wanted: list[tuple[str, str, Handler]] = [
+            ("GET", "/alerts", self._alerts),
+            ("GET", "/alerts/{alert}", self._alert),
             ("GET", "/silences", self._silences),
             ("POST", "/silences", self._silence),
             ("DELETE", "/silences/{id}", self._expire),
@@ -136,7 +141,7 @@ class Api:
             except Refusal as error:
                 headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
                 return _failed(error.status, error, headers)
-            except NotThere as error:
+            except (NotThere, UnknownAlert) as error:
                 return _failed(404, error)
             except AskError as error:
                 return _failed(400, error)
@@ -171,6 +176,16 @@ class Api:
 
     # --- alerts ---
 
+    async def _alerts(self, request: Request) -> Response:
+        wanted = _wanted(request)
+        found, count = await self._desk.history(lambda history: (history.alerts(wanted), history.count(wanted)))
+        return _json({"count": count, "alerts": [listed(row) for row in found]})
+
+    async def _alert(self, request: Request) -> Response:
+        id, most = str(request.path_params["alert"]), _number(request, "occurrences", 100, 0)
+        story = await self._desk.history(lambda history: history.story(history.find(id), most))
+        return _json(shown(story))
+
     async def _acknowledgements(self, request: Request) -> Response:
         return _json([_acknowledgement(*one) for one in await self._desk.acknowledgements(MOST)])
 
@@ -196,6 +211,32 @@ class Api:
         asked = await _decoded(request, NewRetry)
         retried = await self._desk.retry(asked.run, asked.by)
         return _json(RetryRow(asked.run, retried.run, retried.new), 201 if retried.new else 200)
+
+
+def _wanted(request: Request) -> Wanted:
+    """The query: `open`, `severity`, `asset`, `since`, `limit`, `skip`. Raises Refusal."""
+    asked = dict(request.query_params)
+    strange = sorted(asked.keys() - {"open", "severity", "asset", "since", "limit", "skip"})
+    if strange:
+        raise Refusal(400, f"there is no {strange[0]!r}; ask by open, severity, asset, since, limit, skip")
+    try:
+        return Wanted(
+            open=msgspec.convert(asked["open"], bool, strict=False) if "open" in asked else None,
+            severity=msgspec.convert(asked["severity"].upper(), Severity) if asked.get("severity") else None,
+            asset=asked.get("asset", ""),
+            since_ns=moment_ns(asked["since"]) if asked.get("since") else 0,
+            limit=_number(request, "limit", 50, 1),
+            skip=_number(request, "skip", 0, 0, 10**9),
+        )
+    except msgspec.ValidationError as error:
+        raise Refusal(400, f"the query is not as docs/api.md says: {error}") from error
+
+
+def _number(request: Request, name: str, usual: int, least: int, most: int = MOST) -> int:
+    text = request.query_params.get(name, str(usual))
+    if not text.isdecimal() or not text.isascii() or not least <= int(text[:12]) <= most:
+        raise Refusal(400, f"{name} is a number from {least} to {most}")
+    return int(text)
 
 
 async def _decoded(request: Request, kind: type[T]) -> T:
