@@ -73,7 +73,8 @@ def _append(engine: Engine, kind: str, id: str, at_ns: int, data: bytes) -> Aske
     ).where(~mine.exists())
     with engine.begin() as tx:
         _one_at_a_time(tx)
-        new = tx.execute(insert(COMMANDS).from_select(["at_ns", "kind", "target", "data"], row)).rowcount == 1
+        columns = ["at_ns", "kind", "target", "data"]
+        new = tx.execute(insert(COMMANDS).from_select(columns, row).returning(_C.id)).one_or_none() is not None
         found = tx.execute(mine).one()
     return Asked(found.id, found.at_ns, new)
 
