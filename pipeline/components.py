@@ -26,7 +26,7 @@ from pipeline.alert_records import Keeper
 from pipeline.batch import Batch
 from pipeline.delivery import Delivery
 from pipeline.http import Asgi, HttpClient
-from pipeline.signals import Signal
+from pipeline.signals import Alert, Signal
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -203,6 +203,15 @@ class CatchesUp(Protocol):
         ...
 
 
+@runtime_checkable
+class Obeys(Protocol):
+    """A processor of alerts, of scope `whole`, to which commands are given (`pipeline.alert_commands`), as items of a
+    batch in order of domain time. What a command does is committed together with how far commands were read.
+    """
+
+    obeys_commands: Literal[True]
+
+
 class Table(Protocol[K, V]):
     """State of one component and shard, committed together with the positions. Works like a dict.
 
@@ -355,6 +364,11 @@ class Context(Protocol):
     @property
     def receipt(self) -> Receipt | None:
         """Exporters: what `send` returned last and was committed; it goes on with each committed acknowledgement."""
+        ...
+
+    def with_links(self, alert: Alert) -> Alert:
+        """A notification with links that act on it (silence, acknowledge, retry), for whoever is told; as it is where
+        `service.api` names no `url`."""
         ...
 
     @property

@@ -131,13 +131,14 @@ AlertState = Literal[
 
 
 class Links(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Where to look and what to do; "" where nothing is configured."""
+    """Where to look and what to do; "" where nothing is configured. The last three are signed and end."""
 
     run: str = ""
     trace: str = ""
     dashboard: str = ""
     retry: str = ""
     silence: str = ""
+    acknowledge: str = ""
 
 
 Urgency = Literal["", "low", "high"]

@@ -37,12 +37,15 @@ class Silences:
         return known
 
     def over(self, alert: Alert, now_ns: int) -> Silence | None:
-        """The silence that lies over the alert; of several the one that lasts longest."""
-        found = None
-        for _, silence in self._silences.items():
-            longer = silence.until_ns > now_ns and (found is None or silence.until_ns > found.until_ns)
-            if longer and self.matches(silence, alert):
+        """The silence that lies over the alert; of several the one that lasts longest. Those that have ended go."""
+        found, ended = None, []
+        for id, silence in self._silences.items():
+            if silence.until_ns <= now_ns:
+                ended.append(id)
+            elif (found is None or silence.until_ns > found.until_ns) and self.matches(silence, alert):
                 found = silence
+        for id in ended:
+            self._silences.delete(id)
         return found
 
     def matches(self, silence: Silence, alert: Alert) -> bool:

@@ -7,6 +7,7 @@ whether it may be said now. If not, the life stays as it was, held, and is asked
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import msgspec
 
@@ -46,6 +47,7 @@ class Dedup:
     """Whole-scoped. `_lagging`: domain time is far behind the wall's; None until the runtime has said."""
 
     lead_ns = 0
+    obeys_commands: Literal[True] = True
 
     def __init__(self, config: DedupConfig, context: Context) -> None:
         self._config, self._context, self._policy = config, context, config.policy()
@@ -83,7 +85,7 @@ class Dedup:
             elif not isinstance(item, Edges):
                 told.append(item)
         self._book.done()
-        return batch.carrying(told)
+        return batch.carrying([self._context.with_links(item) if isinstance(item, Alert) else item for item in told])
 
     def due(self) -> int | None:
         """The next thing that is to be said or decided; nothing while it is catching up."""
@@ -107,7 +109,7 @@ class Dedup:
         if (at_list := self._list.due()) is not None and at_list <= now_ns:
             told += self._still_broken(now_ns)
         self._book.done()
-        return told
+        return [self._context.with_links(alert) for alert in told]
 
     async def finish(self, now_ns: int) -> Sequence[Alert]:
         """The end of `--once`: what waits for its group or for room is told."""
@@ -119,7 +121,7 @@ class Dedup:
             told += self._say(life, alert_life.released(life, now, self._policy), now)
         told += self._rate.finish(now_ns)
         self._book.done()
-        return told
+        return [self._context.with_links(alert) for alert in told]
 
     async def flush(self, now_ns: int) -> Sequence[Item]:
         """What was decided since the last barrier, for those who keep records."""

@@ -176,7 +176,7 @@ def _alert(alert: Alert, more: Mapping[str, str]) -> Open:
     annotations = {
         "summary": one_line(f"{said.title}: {subject(alert)}" if subject(alert) not in said.title else said.title),
         "description": cut(words, DESCRIPTION),
-        **{f"{action.label.split(' ')[-1].lower()}_url": action.url for action in said.actions[:3]},
+        **{f"{action.name}_url": action.url for action in said.actions},
     }
     return Open(
         {name: inert for name, value in labels.items() if (inert := one_line(value).translate(_INERT))},

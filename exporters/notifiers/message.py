@@ -61,10 +61,12 @@ class ErrorText(msgspec.Struct, frozen=True):
 
 
 class Action(msgspec.Struct, frozen=True):
-    """A button or link."""
+    """A button or link. `name` is what it is in data (`run`, `silence`); `looks`: it changes nothing."""
 
     label: str
     url: str
+    name: str = ""
+    looks: bool = True
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -279,13 +281,14 @@ def _closing(alert: Alert) -> tuple[str, ...]:
 
 def _actions(links: Links) -> tuple[Action, ...]:
     labelled = [
-        ("View Run", links.run),
-        ("View Trace", links.trace),
-        ("View Dashboard", links.dashboard),
-        ("Retry", links.retry),
-        ("Silence 1h", links.silence),
+        ("View Run", links.run, "run", True),
+        ("View Trace", links.trace, "trace", True),
+        ("View Dashboard", links.dashboard, "dashboard", True),
+        ("Retry", links.retry, "retry", False),
+        ("Acknowledge", links.acknowledge, "acknowledge", False),
+        ("Silence 1h", links.silence, "silence", False),
     ]
-    return tuple(Action(label, safe) for label, url in labelled if (safe := link(url)))
+    return tuple(Action(label, safe, name, looks) for label, url, name, looks in labelled if (safe := link(url)))
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

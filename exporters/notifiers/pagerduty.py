@@ -143,7 +143,8 @@ def _trigger(alert: Alert, key: str, service: str) -> dict[str, Json]:
         "payload": {**payload, "custom_details": _details(alert, said)},
     }
     if said.actions:
-        event["client_url"] = said.actions[0].url
+        looking = next((action.url for action in said.actions if action.looks), "")
+        event.update({"client_url": looking} if looking else {})
         event["links"] = [{"href": action.url, "text": action.label} for action in said.actions]
     if len(_encode(event)) > EVENT - 1024:
         event["payload"] = payload

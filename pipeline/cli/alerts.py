@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias, cast
 import msgspec
 import typer
 
+from pipeline.cli.alert_acts import add_to
 from pipeline.cli.alert_history import Configs, HistoryAt, Sets, opened
 from pipeline.cli.alert_text import explanation, print_alerts, story_lines
 from pipeline.cli.arguments import AsJson
@@ -100,6 +101,9 @@ def explain(
         print_json(shown(story))
     else:
         typer.echo("\n".join(explanation(story)))
+
+
+add_to(app)
 
 
 def _severity(text: str) -> Severity | None:

@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "components": "components:components",
     "dlq": "dlq:app",
     "alerts": "alerts:app",
+    "silence": "silence:app",
     "test": "scenarios:test",
     "replay": "history:replay",
 }

@@ -3,8 +3,6 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -13,22 +11,15 @@ from rich.table import Table
 
 from pipeline.cli.arguments import AsJson, Sets
 from pipeline.cli.letter_text import lines_of, readable
-from pipeline.cli.output import complain, inert, paper, print_json
-from pipeline.cli.planning import CONFIG_PROBLEMS, RUNTIME_FAILURE, read
+from pipeline.cli.output import inert, paper, print_json
+from pipeline.cli.planning import RUNTIME_FAILURE
+from pipeline.cli.stores import Configs, State, opened, when_done
 from pipeline.cli.times import moment, moment_ns
-from pipeline.errors import ConfigError, DagtelError
 from pipeline.store import commands
-from pipeline.store.beside import Beside, open_beside
+from pipeline.store.beside import Beside
 from pipeline.store.commands import Asked, Choice, Summary
 from pipeline.store.records import DeadLetter
 
-Configs: TypeAlias = Annotated[
-    list[Path] | None,
-    typer.Option("--config", "-c", metavar="FILE", help="The daemon's configuration, which names its state store."),
-]
-State: TypeAlias = Annotated[
-    str, typer.Option("--state", metavar="FILE", help="The state store itself, instead of a configuration.")
-]
 Ids: TypeAlias = Annotated[list[int] | None, typer.Argument(metavar="[ID]…", help="Only these.")]
 Component: TypeAlias = Annotated[str, typer.Option(help="Only of this component: `exporters.loki` or `loki`.")]
 Reason: TypeAlias = Annotated[str, typer.Option(help="Only where the reason has this in it, in any case.")]
@@ -77,7 +68,7 @@ def list_(
 ) -> None:
     """List dead letters, the newest first."""
     choice = _choice((), component, reason, since, until)
-    with _store(config, set_, state) as store:
+    with opened(config, set_, state) as store:
         found = commands.listed(store.engine, choice, limit)
         count = commands.count(store.engine, choice)
     if json:
@@ -101,7 +92,7 @@ def show(
     raw: Annotated[bool, typer.Option("--raw", help="Write the stored bytes, and nothing else.")] = False,
 ) -> None:
     """Show one dead letter: why, where from, when, its traceback, its body."""
-    with _store(config, set_, state) as store:
+    with opened(config, set_, state) as store:
         found = commands.one(store.engine, id)
     if found is None:
         typer.echo(f"dagtel: there is no dead letter {id}; it may have been replayed or dropped", err=True)
@@ -137,7 +128,7 @@ def replay(
     """
     choice = _choice(ids or (), component, reason, since, until)
     _insist(choice, all_, "replay")
-    with _store(config, set_, state) as store:
+    with opened(config, set_, state) as store:
         asked = commands.ask_for_replay(store.engine, choice, partly)
     if json:
         print_json({**msgspec.structs.asdict(asked), "daemon": store.in_use})
@@ -163,7 +154,7 @@ def drop(
     """Throw dead letters away: by id, or all that are like this. Those that are to be replayed stay."""
     choice = _choice(ids or (), component, reason, since, until)
     _insist(choice, all_, "drop")
-    with _store(config, set_, state) as store:
+    with opened(config, set_, state) as store:
         count = commands.count(store.engine, choice)
         if count and not yes:
             typer.confirm(f"Throw {_letters(count)} away?", abort=True, err=True)
@@ -189,28 +180,6 @@ def _insist(choice: Choice, all_: bool, what: str) -> None:
         raise typer.BadParameter(f"say what to {what}: ids, --component, --reason, --since, --until, or --all")
     if choice and all_:
         raise typer.BadParameter("--all stands alone")
-
-
-@contextmanager
-def _store(config: Sequence[Path] | None, sets: Sequence[str] | None, state: str) -> Iterator[Beside]:
-    """The store that is named; ends the process with a message when it cannot be had."""
-    if bool(config) == bool(state):
-        raise typer.BadParameter("name the daemon's configuration (--config FILE) or its state store (--state FILE)")
-    try:
-        url = schema = ""
-        if config:
-            named = read(config, sets).service.state
-            state = named.path
-            if named.postgresql is not None:
-                url, schema = named.postgresql.url.reveal(), named.postgresql.schema
-        with open_beside(state, url, schema) as store:
-            yield store
-    except ConfigError as error:
-        complain(error.problems)
-        raise typer.Exit(CONFIG_PROBLEMS) from error
-    except DagtelError as error:
-        typer.echo(f"dagtel: {inert(str(error))}", err=True)
-        raise typer.Exit(RUNTIME_FAILURE) from error
 
 
 # --- what is printed -------------------------------------------------------------------------------------------------
@@ -243,12 +212,7 @@ def _size(count: int) -> str:
 
 def _told(asked: Asked, store: Beside) -> Iterator[str]:
     if asked.asked:
-        when = {
-            True: "a daemon runs on this store and takes them up within seconds",
-            False: f"no daemon runs on {inert(store.name)}: the next start replays them",
-            None: "a running daemon takes them up within seconds, else the next that starts",
-        }[store.in_use]
-        yield f"{_letters(asked.asked)} to be replayed; {when}."
+        yield f"{_letters(asked.asked)} to be replayed; {when_done(store, 'them')}."
     elif not (asked.already or asked.cannot or asked.partly):
         yield "No dead letter is like that."
     if asked.already:

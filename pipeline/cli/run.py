@@ -72,6 +72,7 @@ def _run(files: Sequence[Path], sets: Sequence[str] | None, way: _Way) -> None:
     config, plan = own(*planned_or_exit(files, sets))
     from pipeline.runtime.reload import Loaded, Reloading, loaded  # here, so that a wrong configuration is told at once
     from pipeline.runtime.service import run_service
+    from pipeline.web.acting import acting
     from pipeline.web.app import serve
 
     def again() -> Loaded:
@@ -81,7 +82,8 @@ def _run(files: Sequence[Path], sets: Sequence[str] | None, way: _Way) -> None:
     reloading = Reloading(loaded(plan, config), again, way.watch, asked)
     named = str(way.worker or "")
     try:
-        code = anyio.run(partial(run_service, plan, way.once, serve, None, reloading, named, way.leaves))
+        serving = partial(run_service, plan, way.once, serve, None, reloading, named, way.leaves, acting)
+        code = anyio.run(serving)
     except ConfigError as error:
         complain(error.problems)
         raise typer.Exit(CONFIG_PROBLEMS) from error

@@ -5,14 +5,19 @@ Component blocks stay raw (`Yaml`): their types are known once the plugins are f
 
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
 from pipeline.errors import Problem
+from pipeline.http import Tls
 from pipeline.options import Duration, Secret, Size
 from pipeline.yaml_tree import Yaml
 
+LEAST_TOKEN: Final = 16
+LEAST_SECRET: Final = 32
 _SCHEMA: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -138,6 +143,64 @@ class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     traces: TracesTelemetry = TracesTelemetry()
 
 
+class WebserverConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dagster's webserver, which launches what is retried."""
+
+    url: str = ""
+    """Its address, or its `/graphql` itself: `http://dagster-webserver:3000`; empty: there is no Retry."""
+    headers: dict[str, Secret] = {}
+    """Headers of each call, such as `Dagster-Cloud-Api-Token`; write `${env:NAME}`."""
+    timeout: Duration = Duration("20s")
+    """How long a launch may take: Dagster loads the code location first."""
+    tls: Tls = Tls()
+    """TLS of the connection."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from _http("url", self.url)
+        if self.timeout <= 0:
+            yield "timeout", "must be more than 0"
+
+
+class ApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What people and programs do with alerts over HTTP: the API (docs/api.md), and the links in messages that act
+    (docs/acting.md)."""
+
+    address: str = ""
+    """Where `/api/v1` and the links' pages are served, as `host:port`; `""` turns them off."""
+    token: Secret = Secret("")
+    """What callers of the API send as `Authorization: Bearer …`, 16 characters at least: `${env:DAGTEL_API_TOKEN}`.
+    Required when `address` is more than this machine. Links do not need it: each carries its own permission."""
+    url: str = ""
+    """The address by which people reach the pages: `https://dagtel.example.com`. Without it messages have no links that
+    act."""
+    secret: Secret = Secret("")
+    """The key that links are signed with, 32 characters at least: `${env:DAGTEL_LINK_SECRET}`. Several with commas
+    between: the last one signs, all are accepted. Empty: one is made at the first start and kept in the state store."""
+    link_lifetime: Duration = Duration("3 days")
+    """How long a link in a message works; four weeks at most."""
+    dagster: WebserverConfig = WebserverConfig()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from _address(self.address, "127.0.0.1:8890")
+        yield from _http("url", self.url)
+        if self.address and not self.token and not is_loopback(self.address):
+            yield "token", f"is required, as {self.address} can be reached from other machines"
+        if self.token and len(self.token.reveal()) < LEAST_TOKEN:
+            yield "token", f"has less than {LEAST_TOKEN} characters: it could be guessed"
+        if self.secret and any(len(key) < LEAST_SECRET for key in self.secrets()):
+            yield "secret", f"has a key of less than {LEAST_SECRET} characters: it could be guessed"
+        if self.url and not self.address:
+            yield "url", "leads to pages that are not served: set `address`"
+        if self.link_lifetime <= 0:
+            yield "link_lifetime", "must be more than 0"
+        if self.link_lifetime > Duration("4 weeks"):
+            yield "link_lifetime", "must be four weeks at most: what a link did is remembered for 30 days"
+
+    def secrets(self) -> tuple[str, ...]:
+        """The keys that are configured."""
+        return tuple(key.strip() for key in self.secret.reveal().split(",") if key.strip())
+
+
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the configured components work together."""
 
@@ -155,6 +218,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     state: StateConfig = StateConfig()
     dead_letters: DeadLettersConfig = DeadLettersConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    api: ApiConfig = ApiConfig()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.checkpoint_interval <= 0:
@@ -187,8 +251,31 @@ def _at_least_one(block: msgspec.Struct, *names: str) -> Iterator[tuple[str, str
             yield name, "must be at least 1"
 
 
-def _address(address: str) -> Iterator[tuple[str, str]]:
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach `host:port`. A name other than `localhost` may be anybody's."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _http(name: str, url: str) -> Iterator[tuple[str, str]]:
+    """A fault when `url` is neither "" nor the address of a website, without a question or a password in it."""
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.netloc or any(c.isspace() for c in url):
+        yield name, "begins with http:// or https://, and names a host"
+    elif parts.query or parts.fragment or "@" in parts.netloc:
+        yield name, "is an address alone, without `?`, `#` or a password"
+
+
+def _address(address: str, example: str = "127.0.0.1:8888") -> Iterator[tuple[str, str]]:
     """A fault when `address` is neither "" nor `host:port`."""
     host, colon, port = address.rpartition(":")
     if address and not (colon and host and port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
-        yield "address", f"{address!r} is no address; write for example `127.0.0.1:8888`"
+        yield "address", f"{address!r} is no address; write for example `{example}`"

@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.http import Asgi, HttpClient
 from pipeline.runtime.sites import Mount
 from pipeline.runtime.tables import StateTable
+from pipeline.signals import Alert
 from pipeline.store.history_database import Place
 from pipeline.store.history_writes import HistoryWriter
 from pipeline.store.state import StoredRow
@@ -66,6 +67,7 @@ class Gifts(msgspec.Struct, frozen=True):
     tracer: Tracer
     worker: str = ""
     leaves: bool = False
+    with_links: Callable[[Alert], Alert] = lambda alert: alert
 
 
 class ComponentLog(logging.LoggerAdapter[logging.Logger]):
@@ -94,11 +96,15 @@ class ComponentContext:
         self.id, self.shard, self.once, self.receipt = id, shard, gifts.once, receipt
         self.http, self.meter, self.tracer = gifts.http, gifts.meter, gifts.tracer
         self.worker, self.leaves = gifts.worker, gifts.leaves
+        self._with_links = gifts.with_links
         self.state = tables
         self.log = ComponentLog(logging.getLogger(f"dagtel.{owner}"), {"component": owner, "shard": shard})
         self.mounts: list[Mount] = []
         self.sides: list[Side] = []
         self._owner = owner
+
+    def with_links(self, alert: Alert) -> Alert:
+        return self._with_links(alert)
 
     def keeper(self, path: str, url: str, schema: str, keep: int) -> Keeper:
         return HistoryWriter(Place(path, url, schema), keep)

@@ -14,9 +14,10 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from pipeline.alert_commands import Command
 from pipeline.batch import WHOLE
 from pipeline.clock import Clock
-from pipeline.components import CatchesUp, Position, Read
+from pipeline.components import CatchesUp, Obeys, Position, Read
 from pipeline.errors import ConfigError, StateError
 from pipeline.events import Event
 from pipeline.runtime.context import Side
@@ -316,6 +317,26 @@ class Engine:
     async def enter(self, receiver: str, source: str, items: Sequence[Any]) -> None:
         """Items of no read, into the pipelines that the receiver feeds; the source is here."""
         await self._enter(receiver, self._lanes[source], items, self.now(source))
+
+    def obeying(self) -> list[Stage]:
+        """The stages of the whole that obey commands, in order."""
+        whole = self._lanes.get(WHOLE)
+        stages = whole.made.values() if whole else ()
+        return [stage for stage in stages if isinstance(stage.component, Obeys)]
+
+    async def obey(self, command: Command, next: int) -> None:
+        """Give a command to who obeys, and go on behind it: `next` is the row that comes then."""
+        now, limit = self.now(WHOLE), self.time.limit("")
+        for stage in self.obeying():
+            stage.limit_ns = limit
+            await stage.push([msgspec.structs.replace(command, now_ns=now)], now)
+        self.obeyed(next)
+
+    def obeyed(self, next: int) -> None:
+        """Commands before the row `next` are done with, as the next checkpoint says."""
+        self.positions[WHOLE] = Position(next)
+        self._moved.add(WHOLE)
+        self.changed = True
 
     def replayed(self, letter: int) -> None:
         """A dead letter's effects are in the next checkpoint, and there it goes."""

@@ -8,11 +8,13 @@ from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
+from pipeline.alert_commands import COMMANDS
 from pipeline.alert_records import RECORDS
 from pipeline.events import Detail, Event
 from pipeline.signals import Alert, Edges, LogRecord, Sample, Span
 
-_PLAIN: Final[dict[str, type]] = {kind.__name__: kind for kind in (Span, LogRecord, Sample, Alert, Edges, *RECORDS)}
+_KEPT: Final = (Span, LogRecord, Sample, Alert, Edges, *COMMANDS, *RECORDS)
+_PLAIN: Final[dict[str, type]] = {kind.__name__: kind for kind in _KEPT}
 _DETAILS: Final[dict[str, type]] = {kind.__name__: kind for kind in get_args(Detail)}
 _APART: Final = ("raw", "catalog", "detail")
 _EventFields: Final = msgspec.defstruct(

@@ -25,6 +25,7 @@ from pipeline.errors import PermanentError
 from pipeline.runtime.brake import Brake
 from pipeline.runtime.context import Gifts
 from pipeline.runtime.dead_letters import DeadLetters
+from pipeline.runtime.desks import Acting, Desks, link_key
 from pipeline.runtime.driver import STORE, Driver
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.exporting import Dispatch
@@ -34,6 +35,7 @@ from pipeline.runtime.http import open_http
 from pipeline.runtime.ids import Ids
 from pipeline.runtime.intake import Door
 from pipeline.runtime.lanes import Workshop
+from pipeline.runtime.obeying import Obeying
 from pipeline.runtime.orphans import settle
 from pipeline.runtime.own_log import OwnLog
 from pipeline.runtime.receiving import Receivers, ReceiverUnit, Reception
@@ -66,12 +68,14 @@ async def run_service(
     reloading: Reloading | None = None,
     worker: str = "",
     leaves: bool = False,
+    acting: Acting | None = None,
 ) -> int:
     """Run a plan until it is told to stop (SIGTERM, SIGINT), or with `once` to the present end of its input.
 
-    `serve` is the web floor (`pipeline.web.app.serve`); `reloading` is what SIGHUP and `--watch` are to do, without it
-    a SIGHUP is not listened to; `worker` is this process's number where several share the work; `leaves`: it gives its
-    share up when it stops. Gives the exit code: 0, or 1 when a component failed for good or payloads were left in the
+    `serve` is the web floor (`pipeline.web.app.serve`), `acting` what it serves of `service.api`; `reloading` is what
+    SIGHUP and `--watch` are to do, without it a SIGHUP is not listened to; `worker` is this process's number where
+    several share the work; `leaves`: it gives its share up when it stops. Gives the exit code: 0, or 1 when a component
+    failed for good or payloads were left in the
     outbox. Raises ConfigError and StateError before anything was taken in.
     """
     gc.freeze()  # what was imported lives as long as the daemon
@@ -83,7 +87,7 @@ async def run_service(
                 await listening.start(signals.listen, reloading is not None)
                 async with AsyncExitStack() as stack:
                     opened = _opened(
-                        plan, once, serve, clock or SystemClock(), signals, own_log, reloading, worker, leaves
+                        plan, once, serve, clock or SystemClock(), signals, own_log, reloading, worker, leaves, acting
                     )
                     code = await (await stack.enter_async_context(opened)).run()
                 listening.cancel_scope.cancel()
@@ -109,6 +113,7 @@ async def _opened(
     reloading: Reloading | None,
     worker: str,
     leaves: bool,
+    acting: Acting | None,
 ) -> AsyncIterator["Service"]:
     state = plan.service.state
     other = state.postgresql
@@ -121,8 +126,11 @@ async def _opened(
             plan.service.telemetry.metrics.level, traces.endpoint, {k: v.reveal() for k, v in traces.headers.items()}
         )
         async with open_http() as http, anyio.create_task_group() as tasks:
-            gifts = Gifts(once, http, telemetry.meter, telemetry.tracer, worker, leaves)
-            service = Service(plan, once, store, clock, telemetry, gifts, tasks, serve, signals, own_log, reloading)
+            desks = Desks(await anyio.to_thread.run_sync(link_key, store), plan.service.api, store, clock, http, acting)
+            gifts = Gifts(once, http, telemetry.meter, telemetry.tracer, worker, leaves, desks.links)
+            service = Service(
+                plan, once, store, clock, telemetry, gifts, tasks, serve, signals, own_log, reloading, desks
+            )
             await service.open()
             yield service
             await service.close()
@@ -172,6 +180,7 @@ class Service:
         signals: Signals,
         own_log: OwnLog,
         reloading: Reloading | None,
+        desks: Desks,
     ) -> None:
         self._once, self._store, self._tasks, self._clock = once, store, tasks, clock
         self._telemetry, self._signals, self._own_log = telemetry, signals, own_log
@@ -223,6 +232,7 @@ class Service:
             outboxes=workshop.outboxes,
         )
         self._sharing = Sharing(self._running, "-".join(filter(None, (socket.gethostname(), gifts.worker))))
+        self._desks, self._obeying = desks, Obeying(store, driver, clock)
         self._replay = Replay(store, driver, dead, clock.wall_ns, self._has_room)
         self._reloads = Reloads(reloading, self._take_over, clock, telemetry) if reloading else None
         self._fresh: Mapping[str, ReceiverUnit] = {}
@@ -251,6 +261,7 @@ class Service:
         self._tasks.start_soon(self._drive)
         self._tasks.start_soon(self._engine.fence.watch)
         self._tasks.start_soon(self._replay.run)
+        self._tasks.start_soon(self._obeying.run)
         self._tasks.start_soon(Brake(self._statuses).run, self._blocked)
         await running.sides.start(self._engine.sides())
         await running.show()
@@ -287,7 +298,7 @@ class Service:
         self._tasks.start_soon(self._running.show)
 
     def _own_pages(self, plan: Plan) -> list[Mount]:
-        """The daemon's own pages: metrics and health."""
+        """The daemon's own pages: metrics, health, and what people act with."""
         own = plan.service.telemetry
         pages: list[Mount] = []
         if own.metrics.address and own.metrics.level != "none":
@@ -295,7 +306,8 @@ class Service:
         if own.health.address:
             pages.append(Mount(own.health.address, "/healthz", health_app(lambda: (True, {"alive": True}))))
             pages.append(Mount(own.health.address, "/readyz", health_app(self._readiness)))
-        return pages
+        acting = self._desks.pages(plan, self._obeying.poke)
+        return pages + [Mount(plan.service.api.address, path, app) for path, app in acting.items()]
 
     def _readiness(self) -> tuple[bool, Mapping[str, object]]:
         last = self._reloads.last if self._reloads else None
@@ -397,6 +409,7 @@ class Service:
         takeover = Takeover(self._running, self._sharing, plan)
         with anyio.CancelScope(shield=True):  # a stop waits for it: half a takeover is none
             await takeover.run()
+            self._desks.links.follow(plan.service.api)
             self._fresh, self._probation_end = takeover.new_receivers, anyio.current_time() + PROBATION_S
             await anyio.to_thread.run_sync(self._own_log.follow, plan.service.telemetry.logs)
         return takeover.facts()
@@ -416,6 +429,7 @@ class Service:
         """What was read is processed and committed, what is committed is sent, as far as time allows."""
         with anyio.move_on_after(self._plan.service.shutdown_timeout):
             if self._once and not self._failed and not self._signals.stop.is_set():
+                await self._obeying.look()
                 await self._replay.look()
                 await self._driver.ask(self._engine.finish)
             self._driver.close()

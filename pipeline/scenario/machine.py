@@ -20,13 +20,14 @@ from pipeline.runtime.host import Host
 from pipeline.runtime.ids import Ids
 from pipeline.runtime.lanes import Workshop
 from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.stage import Stage
 from pipeline.runtime.status import Statuses
 from pipeline.runtime.telemetry import Telemetry
 from pipeline.scenario.capture import Captured, Told, silenced
 from pipeline.scenario.clock import VirtualClock
 from pipeline.scenario.model import Step
 from pipeline.scenario.people import command
-from pipeline.signals import Signal
+from pipeline.signals import Alert, Signal
 from pipeline.store.state import StateStore
 from pipeline.topology.plan import Node, Plan
 
@@ -138,13 +139,8 @@ class _Play:
             if asked is None:
                 self._unanswered.append(moment.at_ns)
                 continue
-            for pipeline in self._plan.pipelines.values():
-                if pipeline.signal != Signal.ALERTS:
-                    continue
-                stages = (engine.stage(WHOLE, pipeline.id, f"processors.{node.id}") for node in pipeline.processors)
-                first = next((stage for stage in stages if stage is not None), None)
-                if first is not None:
-                    await first.push([asked], moment.at_ns)
+            for first in _alert_stages(engine, self._plan):
+                await first.push([asked], moment.at_ns)
 
     def _set(self, at_ns: int) -> None:
         self._clock.advance(max(0, at_ns - self._clock.wall) / 1e9)
@@ -168,6 +164,31 @@ class _Play:
             except DecodeError as error:
                 rejected.append(msgspec.structs.replace(raw, reason=str(error)))
         return Read(SOURCE, items, Position(self._offset), rejected)
+
+
+async def told_of(plan: Plan, finding: Alert, folder: Path) -> list[Alert]:
+    """The notifications that the plan's alerts pipelines make of one finding, on an empty state; nothing is sent."""
+    captured = Captured()
+    silent = silenced(plan, captured)
+    try:
+        async with _life(silent, folder / "state.db", VirtualClock(finding.now_ns)) as (engine, _):
+            for first in _alert_stages(engine, silent):
+                await first.push([finding], finding.now_ns)
+            await engine.finish()
+            await engine.barrier()
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+    return [told.alert for told in captured.told]
+
+
+def _alert_stages(engine: Engine, plan: Plan) -> list[Stage]:
+    """The first stage of the whole in each pipeline of alerts."""
+    found = []
+    for pipeline in plan.pipelines.values():
+        if pipeline.signal == Signal.ALERTS:
+            stages = (engine.stage(WHOLE, pipeline.id, f"processors.{node.id}") for node in pipeline.processors)
+            found += [stage for stage in stages if stage is not None][:1]
+    return found
 
 
 def _receiver(plan: Plan) -> Node:

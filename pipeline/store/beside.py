@@ -21,6 +21,8 @@ class Beside:
 
     def __init__(self, engine: Engine, name: str, in_use: bool | None) -> None:
         self.engine, self.name, self.in_use = engine, name, in_use
+        self.by_wall = True
+        """Whether its daemon's time is the wall's, which a configuration says otherwise (`clock: events`)."""
 
 
 @contextmanager

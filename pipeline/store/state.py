@@ -8,7 +8,7 @@ All methods block and are called off the loop's thread.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Engine, delete, func, select, update
@@ -31,6 +31,10 @@ from pipeline.store.schema import DEAD_LETTERS, META, OUTBOX, POSITIONS, RECEIPT
 from pipeline.store.sqlite_file import SqliteFile
 
 __all__ = ["Ack", "Commit", "DeadLetter", "OutboxRow", "ShardState", "StateRow", "StateStore", "StoredRow", "Waiting"]
+
+T = TypeVar("T")
+Look: TypeAlias = Callable[[Engine], T]
+"""What reads or appends as anybody may."""
 
 _position = msgspec.msgpack.Decoder(Position).decode
 _payload = msgspec.msgpack.Decoder(Payload).decode
@@ -233,6 +237,11 @@ class StateStore:
         """These dead letters stay; nobody waits for their replay any more."""
         with self._database.translating():
             commands.withdraw(self.engine, ids)
+
+    def within(self, do: Look[T]) -> T:
+        """What `do` gives, which reads or appends as anybody may (`store.acts`, `store.alert_view`)."""
+        with self._database.translating():
+            return do(self.engine)
 
     def trim_dead_letters(self, cap: int) -> int:
         """Drop the oldest dead letters until all bodies together hold at most `cap` bytes; says how many went."""

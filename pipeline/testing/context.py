@@ -13,6 +13,7 @@ from pipeline.errors import RetryableError
 from pipeline.http import Asgi, HttpClient, Response, Tls
 from pipeline.runtime.context import ComponentLog
 from pipeline.runtime.tables import Row, StateTable
+from pipeline.signals import Alert
 from pipeline.store.history_database import Place
 from pipeline.store.history_writes import HistoryWriter
 
@@ -108,8 +109,13 @@ class FakeContext:
         self.log = ComponentLog(logging.getLogger(f"dagtel.test.{id}"), {"component": id})
         self.meter = metrics.get_meter("dagtel.test")
         self.tracer = trace.get_tracer("dagtel.test")
+        self.links: Callable[[Alert], Alert] = lambda alert: alert
         self.mounted: dict[tuple[str, str], Asgi] = {}
         self.sides: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    def with_links(self, alert: Alert) -> Alert:
+        """What `links` makes of it."""
+        return self.links(alert)
 
     def keeper(self, path: str, url: str, schema: str, keep: int) -> Keeper:
         return HistoryWriter(Place(path, url, schema), keep)

@@ -1,4 +1,4 @@
-"""The web floor: serves what components and the runtime mount, a server an address. The one door to starlette."""
+"""The web floor: serves what components and the runtime mount, a server an address."""
 
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -18,19 +18,23 @@ Mounts = Mapping[str, Mapping[str, Asgi]]
 
 
 class _Site:
-    """Dispatches by exact path; what is mounted later is served too."""
+    """Dispatches by exact path, else by `/prefix/*`; what is mounted later is served too."""
 
     def __init__(self, apps: Mapping[str, Asgi]) -> None:
         self._apps = apps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = str(scope.get("path", "/"))
-        app = self._apps.get(path) or self._apps.get(path.rstrip("/") or "/")
+        app = self._apps.get(path) or self._apps.get(path.rstrip("/") or "/") or self._below(path)
         if app is not None:
             await app(scope, receive, send)
             return
         listing = "".join(f"{known}\n" for known in sorted(self._apps))
         await PlainTextResponse(f"not found; here are:\n{listing}", status_code=404)(scope, receive, send)
+
+    def _below(self, path: str) -> Asgi | None:
+        found = [known for known in self._apps if known.endswith("/*") and path.startswith(known[:-1])]
+        return self._apps[max(found, key=len)] if found else None
 
 
 class _Server(uvicorn.Server):

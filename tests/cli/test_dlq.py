@@ -150,7 +150,7 @@ def test_a_replay_is_asked_for_and_what_cannot_be_is_said(dagtel: Dagtel, folder
     first = dagtel("dlq", "replay", "--all", *STATE)
     assert first.exit_code == 0
     assert first.stdout.splitlines() == [
-        "2 dead letters to be replayed; no daemon runs on the state store state.db: the next start replays them.",
+        "2 dead letters to be replayed; no daemon runs on the state store state.db: the next start takes them up.",
         "1 dead letter cannot be replayed; `dagtel dlq show` says why.",
         "1 dead letter left out: the backend took a part. --partly sends all of it again.",
     ]

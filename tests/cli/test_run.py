@@ -42,6 +42,7 @@ class Runtime(ModuleType):
         reloading: Reloading,
         worker: str = "",
         leaves: bool = False,
+        acting: object = None,
     ) -> int:
         self.reloading, self.plan, self.shared = reloading, plan, (worker, leaves)
         self.ran.append((list(plan.pipelines), once))
