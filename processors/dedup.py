@@ -103,9 +103,12 @@ class Dedup:
         return told
 
     async def finish(self, now_ns: int) -> Sequence[Alert]:
-        """The end of `--once`: what waits for its group or for room is told."""
+        """The end of `--once`: what is due at this very time, and what waits for its group or for room, is told.
+
+        Elsewhere a timer of time t fires once an event or the clock is beyond t; here there is nothing beyond.
+        """
+        told = list(await self.on_time(now_ns))
         self._book.begin()
-        told: list[Alert] = []
         waiting = [life for _, life in self._book.lives.all() if life.held in ("group_wait", "catching_up")]
         for life in sorted(waiting, key=lambda life: (life.began_ns, life.fingerprint)):
             now = max(now_ns, life.latest_ns)
