@@ -34,6 +34,9 @@ COMPLAINTS = 100
 PATIENCE = 30 * MINUTE
 """How long catching up may keep anybody from being told."""
 
+_NEVER_LATE = ("pipeline_silent",)
+"""Kinds of alerts that are of now, whatever time it is in the log: who catches up can stand still, too."""
+
 _CAUSES = ("asset_failure", "check_failure")
 """Kinds of alerts that others follow from."""
 
@@ -175,7 +178,7 @@ class Dedup:
         if group:
             life = msgspec.structs.replace(life, group=group)
             self._book.lead(group, finding.fingerprint)
-        if self._lagging:
+        if self._lagging and finding.kind not in _NEVER_LATE:
             self._book.keep(alert_life.hold(life, "catching_up", 0, now))
             return ()
         if group and self._config.group_wait.ns:
