@@ -2,8 +2,8 @@
 
 It is a finding of the runtime's own (`pipeline_silent`), put into the pipelines of alerts in the driver's order, so
 that it is committed, routed, counted and resolved as any other. An outbox that is full now and then is none: the brake
-must be on, and no source may have gone on for a while. What it cannot tell is a state store that cannot be written, because
-nothing leaves before it is committed: then `/readyz`, the log and a heartbeat that stays away say so.
+must be on, and no source may have gone on for a while. What it cannot tell is a state store that cannot be written,
+because nothing leaves before it is committed: then `/readyz`, the log and a heartbeat that stays away say so.
 
 Nothing is kept over a restart: whoever starts and takes input says that it is over, which is news only where the
 standstill had been told.
