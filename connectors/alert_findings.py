@@ -4,17 +4,19 @@ A finding is complete when it leaves here (place, error, fingerprint, severity, 
 behind it works on alerts alone. Only the impact is added later, by `lineage_impact`.
 """
 
+from collections.abc import Sequence
 from string import Formatter
 from typing import Final
 from urllib.parse import quote
 
 import msgspec
 
+from connectors.alert_checks import check_words
 from pipeline.alert_facts import with_facts
 from pipeline.events import Event
 from pipeline.facts import ErrorInfo
 from pipeline.fingerprint import Fingerprinter, fingerprint
-from pipeline.outcomes import AssetFailed, CheckEvaluated, CheckRaised, RunEnded, StepRaised
+from pipeline.outcomes import AssetFailed, AssetSkipped, CheckEvaluated, CheckRaised, RunEnded, StepRaised
 from pipeline.signals import Alert, Links
 from pipeline.trace_ids import trace_id
 
@@ -24,6 +26,9 @@ MESSAGE_LENGTH: Final = 4000
 TAGS: Final = 20
 """Tags of its run that an alert carries, each up to TAG_LENGTH characters."""
 TAG_LENGTH: Final = 200
+
+_SELECTION: Final = "__ASSET_JOB"
+"""Dagster's name of the job of any selection of assets (before 1.8 with a number behind it)."""
 
 _PLACEHOLDERS: Final = frozenset({"run_id", "trace_id", "asset", "job", "step_key", "partition", "check"})
 
@@ -73,7 +78,7 @@ class Findings:
                 draft,
                 severity="WARNING" if o.severity == "WARN" else "ERROR",
                 said_by={"severity": f"severity {o.severity} of the check"} if o.severity else {},
-                summary=(o.description or f"Check {o.check} did not pass")[:MESSAGE_LENGTH],
+                summary=check_words(o),
                 asset=o.asset,
                 check=o.check,
                 step_key=o.step,
@@ -93,13 +98,25 @@ class Findings:
         partition = o.partition or (event.run.partition if event.run else None)
         return self._complete(msgspec.structs.replace(draft, step_key=o.step, partition=partition), event)
 
-    def run_failed(self, event: Event, o: RunEnded) -> Alert:
-        """`run_failure`: the run failed and nothing in it did (it never started, its process died)."""
+    def run_failed(self, event: Event, o: RunEnded, unmade: Sequence[AssetSkipped] = ()) -> Alert:
+        """`run_failure`: the run failed and nothing in it did (it never started, its process died).
+
+        A selection of assets has no job of its own (all of them are `__ASSET_JOB`): what failed is then the first
+        asset of `unmade`, those that the run was to make and did not.
+        """
         draft = _draft("run_failure", "Run Failed", event, o.run, o.job, o.at_ns, o.error)
         partition = event.run.partition if event.run else None
-        return self._complete(msgspec.structs.replace(draft, partition=partition, summary=_reason(o)), event)
+        draft = msgspec.structs.replace(draft, partition=partition, summary=_reason(o))
+        if unmade and o.job.startswith(_SELECTION):
+            first = unmade[0]
+            more = f"{len(unmade) - 1} more of its assets were not made" if len(unmade) > 1 else ""
+            summary = ". ".join(filter(None, (draft.summary, more)))
+            partition = first.partition or partition
+            draft = msgspec.structs.replace(draft, asset=first.asset, partition=partition, summary=summary)
+        return self._complete(draft, event, _reason(o))
 
-    def _complete(self, draft: Alert, event: Event) -> Alert:
+    def _complete(self, draft: Alert, event: Event, text: str = "") -> Alert:
+        """`text` speaks for a failure without an error; a check is one problem, whatever figures it is told with."""
         facts = event.catalog.assets.get(draft.asset) if event.catalog and draft.asset else None
         parts = self._fingerprinter.explain(
             draft.kind,
@@ -108,8 +125,7 @@ class Findings:
             step=draft.step_key,
             check=draft.check,
             error=draft.error,
-            # A check that did not pass is one problem, whatever figures its description holds.
-            text="" if draft.check else draft.summary,
+            text=text,
             partition=draft.partition,
             run=draft.run_id,
         )

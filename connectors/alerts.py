@@ -32,6 +32,7 @@ from pipeline.outcomes import (
     AssetFailed,
     AssetMaterialized,
     AssetPlanned,
+    AssetSkipped,
     CheckEvaluated,
     CheckRaised,
     RunEnded,
@@ -208,7 +209,8 @@ class AlertsConnector:
         if waiting is not None:
             return self._told([msgspec.structs.replace(f, now_ns=event.now_ns) for f in waiting.findings])
         if o.status == "failure" and not o.raised:
-            return self._told([self._findings.run_failed(event, o)])
+            unmade = [other for other in event.outcomes if isinstance(other, AssetSkipped)]
+            return self._told([self._findings.run_failed(event, o, unmade)])
         return ()
 
     # --- what comes of it ---

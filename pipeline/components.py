@@ -14,7 +14,7 @@ Optional methods are protocols of their own (`Timed`, `Flushes`, `Finishes`, `Se
 """
 
 import logging
-from collections.abc import Awaitable, Callable, ItemsView, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, ItemsView, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -415,6 +415,8 @@ class ReceiverSpec(msgspec.Struct, Generic[C], frozen=True):
     `brings` names processor types whose work its items have been through before. `shares`: several processes can read
     it side by side, each a part; the input itself says which.
     `redecode` gives the items of input that it rejected before, for `dagtel dlq replay`; it raises DecodeError.
+    `history` gives what its input held from one time to before another (Unix ns), in order of time and not decoded, for
+    `dagtel replay`; it raises RetryableError and PermanentError.
     """
 
     name: str
@@ -425,6 +427,7 @@ class ReceiverSpec(msgspec.Struct, Generic[C], frozen=True):
     redecode: "Callable[[C, Rejected], Sequence[Any]] | None" = None
     brings: Callable[[C], tuple[str, ...]] = lambda options: ()
     shares: bool = False
+    history: "Callable[[C, int, int], AsyncGenerator[Rejected, None]] | None" = None
 
 
 class ProcessorSpec(msgspec.Struct, Generic[C], frozen=True):

@@ -39,6 +39,9 @@ COMPLAINTS = 100
 PATIENCE = 30 * MINUTE
 """How long catching up may keep anybody from being told."""
 
+_NEVER_LATE = ("pipeline_silent",)
+"""Kinds of alerts that are of now, whatever time it is in the log: who catches up can stand still, too."""
+
 _CAUSES = ("asset_failure", "check_failure")
 """Kinds of alerts that others follow from."""
 
@@ -112,9 +115,12 @@ class Dedup:
         return [self._context.with_links(alert) for alert in told]
 
     async def finish(self, now_ns: int) -> Sequence[Alert]:
-        """The end of `--once`: what waits for its group or for room is told."""
+        """The end of `--once`: what is due at this very time, and what waits for its group or for room, is told.
+
+        Elsewhere a timer of time t fires once an event or the clock is beyond t; here there is nothing beyond.
+        """
+        told = list(await self.on_time(now_ns))
         self._book.begin()
-        told: list[Alert] = []
         waiting = [life for _, life in self._book.lives.all() if life.held in ("group_wait", "catching_up")]
         for life in sorted(waiting, key=lambda life: (life.began_ns, life.fingerprint)):
             now = max(now_ns, life.latest_ns)
@@ -190,7 +196,7 @@ class Dedup:
         if group:
             life = msgspec.structs.replace(life, group=group)
             self._book.lead(group, finding.fingerprint)
-        if self._lagging:
+        if self._lagging and finding.kind not in _NEVER_LATE:
             self._book.keep(alert_life.hold(life, "catching_up", 0, now))
             return ()
         if group and self._config.group_wait.ns:

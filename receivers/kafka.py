@@ -36,6 +36,7 @@ from pipeline.events import Event
 from pipeline.kafka_client import Security, listed, security
 from pipeline.outcomes_wire import decode_events
 from receivers.dagster_wire import decode, redecode
+from receivers.kafka_history import history
 from receivers.kafka_members import REVOKE_SHARE, Membership, Tp
 from receivers.kafka_options import KafkaReceiverConfig
 from receivers.kafka_partition import Decode
@@ -311,4 +312,5 @@ SPEC = ReceiverSpec(
     redecode=_redecode,
     brings=lambda config: ("run_ledger",) if config.encoding == "outcomes" else (),
     shares=True,
+    history=history,
 )

@@ -39,6 +39,8 @@ class IntakeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Bytes that were read and are not yet processed, all receivers together, at most."""
     max_items: int = 5000
     """Items in one batch at most."""
+    tell_after: Duration = Duration("1m")
+    """No input taken for so long is told, as an alert of kind `pipeline_silent`. 0: never."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from _at_least_one(self, "max_bytes", "max_items")

@@ -30,6 +30,7 @@ from pipeline.runtime.outbox import Outbox
 from pipeline.runtime.seldom import Seldom
 from pipeline.runtime.sites import Mount
 from pipeline.runtime.stage import Stage
+from pipeline.signals import Alert, Signal
 from pipeline.store.state import Ack, Commit, DeadLetter, ShardState, StateRow, StateStore, Waiting, replaced_by
 from pipeline.topology.plan import Plan
 from pipeline.topology.scopes import whole_components
@@ -337,6 +338,21 @@ class Engine:
         self.positions[WHOLE] = Position(next)
         self._moved.add(WHOLE)
         self.changed = True
+
+    async def tell(self, finding: Alert) -> bool:
+        """Put a finding of the runtime's own into every pipeline of alerts, now. False if there is none here."""
+        whole, now, told = self._lanes.get(WHOLE), self.now(WHOLE), False
+        pipelines = [p for p in self._shop.plan.pipelines.values() if p.signal == Signal.ALERTS]
+        for pipeline in pipelines if whole is not None else ():
+            found = (self.stage(WHOLE, pipeline.id, f"processors.{node.id}") for node in pipeline.processors)
+            stages = [stage for stage in found if stage is not None]
+            if finding.state == "recovered" and not any(isinstance(s.component, CatchesUp) for s in stages):
+                continue  # nobody here keeps problems open: an end is no news
+            outboxes = [self.outboxes[id] for id in pipeline.exporters if id in self.outboxes]
+            for sink in stages[:1] or outboxes:
+                await sink.push([msgspec.structs.replace(finding, now_ns=now)], now)
+                self.changed = told = True
+        return told
 
     def replayed(self, letter: int) -> None:
         """A dead letter's effects are in the next checkpoint, and there it goes."""

@@ -45,6 +45,7 @@ from pipeline.runtime.running import Running, listened, open_extension
 from pipeline.runtime.sharing import Sharing, why_alone
 from pipeline.runtime.side_inputs import SideInputs
 from pipeline.runtime.sites import Mount, Serve, Sites
+from pipeline.runtime.standstill import Standstill
 from pipeline.runtime.status import Statuses
 from pipeline.runtime.takeover import Takeover, settings
 from pipeline.runtime.telemetry import Telemetry
@@ -263,6 +264,9 @@ class Service:
         self._tasks.start_soon(self._replay.run)
         self._tasks.start_soon(self._obeying.run)
         self._tasks.start_soon(Brake(self._statuses).run, self._blocked)
+        if not self._once:
+            standstill = Standstill(self._driver, self._statuses, self._clock, self._tell_after)
+            self._tasks.start_soon(standstill.run)
         await running.sides.start(self._engine.sides())
         await running.show()
         await self._driver.ask(self._driver.checkpoint_now)
@@ -388,6 +392,9 @@ class Service:
         if any(isinstance(c, Limits) and c.refuses(self._clock.monotonic()) for c in self._engine.components()):
             return "a limiter refuses input"
         return ""
+
+    def _tell_after(self) -> float:
+        return self._plan.service.intake.tell_after
 
     def _has_room(self) -> bool:
         return self._driver.queued < self._plan.service.intake.max_bytes and not self._blocked()

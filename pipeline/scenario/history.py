@@ -1,13 +1,15 @@
 """What a recorded event log would have led to, with one configuration or two."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
 from pipeline.clock import DAY
+from pipeline.components import Rejected
 from pipeline.scenario.capture import Told
 from pipeline.scenario.machine import Moment, ScenarioError
 from pipeline.scenario.timeline import stored_ns
@@ -48,6 +50,26 @@ def history(path: Path, wall_ns: int, beyond_ns: int = 0) -> Iterator[Moment]:
             break
     if now_ns is None:
         raise ScenarioError(f"{path} holds no entry of Dagster's event log (JSON with a `timestamp`, one a line)")
+    yield Moment(now_ns, tuple(waiting))
+    yield Moment(now_ns + beyond_ns + 1)
+
+
+async def ranged(
+    records: AsyncGenerator[Rejected, None], what: str, beyond_ns: int = 0
+) -> AsyncGenerator[Moment, None]:
+    """The same for records of a topic, at the times that they have there; those of one time are one moment. `what`
+    names the range. Raises ScenarioError when it is empty, and whatever reading raises."""
+    now_ns: int | None = None
+    waiting: list[Rejected] = []
+    async with aclosing(records):
+        async for record in records:
+            if now_ns is not None and record.record_ns > now_ns:
+                yield Moment(now_ns, tuple(waiting))
+                waiting = []
+            now_ns = max(now_ns or 0, record.record_ns)
+            waiting.append(record)
+    if now_ns is None:
+        raise ScenarioError(f"{what} holds no record")
     yield Moment(now_ns, tuple(waiting))
     yield Moment(now_ns + beyond_ns + 1)
 

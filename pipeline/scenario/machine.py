@@ -1,6 +1,6 @@
 """The runtime's own engine and store on a clock that jumps from one moment to the next."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -40,11 +40,11 @@ MAX_TIMERS: Final = 1_000_000
 
 class Moment(msgspec.Struct, frozen=True):
     """Entries of Dagster's event log that are there at the same time (Unix ns), then what people do, each with its
-    command's id; nothing just lets time pass.
+    command's id; nothing just lets time pass. An entry is its bytes, or a record that a receiver would have read.
     """
 
     at_ns: int
-    lines: tuple[bytes, ...] = ()
+    lines: tuple[bytes | Rejected, ...] = ()
     people: tuple[tuple[Step, str], ...] = ()
 
 
@@ -64,7 +64,12 @@ class ScenarioError(DagtelError):
 
 
 async def play(
-    plan: Plan, moments: Iterable[Moment], folder: Path, *, restarts: bool = False, commit_every: int = 1
+    plan: Plan,
+    moments: Iterable[Moment] | AsyncIterator[Moment],
+    folder: Path,
+    *,
+    restarts: bool = False,
+    commit_every: int = 1,
 ) -> Played:
     """Run the moments, in order, through the plan's pipelines; state is in `folder`, nothing else is touched.
 
@@ -72,12 +77,18 @@ async def play(
     to the next. Raises ScenarioError, and whatever building a component raises (ConfigError, StateError).
     """
     try:
-        return await _Play(plan, folder, 1 if restarts else commit_every).run(iter(moments), restarts)
+        coming = moments if isinstance(moments, AsyncIterator) else _one_by_one(moments)
+        return await _Play(plan, folder, 1 if restarts else commit_every).run(coming, restarts)
     except BaseExceptionGroup as group:  # of a life's tasks, which is nobody's business
         first: BaseException = group
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from None
+
+
+async def _one_by_one(moments: Iterable[Moment]) -> AsyncIterator[Moment]:
+    for moment in moments:
+        yield moment
 
 
 class _Play:
@@ -93,8 +104,8 @@ class _Play:
         self._missing: dict[str, None] = {}
         self._unanswered: list[int] = []
 
-    async def run(self, moments: Iterator[Moment], restarts: bool) -> Played:
-        moment = next(moments, None)
+    async def run(self, moments: AsyncIterator[Moment], restarts: bool) -> Played:
+        moment = await anext(moments, None)
         if moment is not None:
             self._clock.wall = moment.at_ns
         while moment is not None:
@@ -106,7 +117,7 @@ class _Play:
                     if moment.people:
                         await self._commit(engine, store)  # people answer what they were told
                         await self._obey(engine, moment)
-                    moment, passed = next(moments, None), passed + 1
+                    moment, passed = await anext(moments, None), passed + 1
                     if moment is None or passed % self._commit_every == 0:
                         await self._commit(engine, store)
         return Played(tuple(self._captured.told), tuple(self._dead), tuple(self._missing), tuple(self._unanswered))
@@ -157,7 +168,8 @@ class _Play:
         spec = self._receiver.spec
         assert isinstance(spec, ReceiverSpec) and spec.redecode is not None
         for line in moment.lines:
-            raw = Rejected(line, "", f"{SOURCE}@{self._offset}", SOURCE, self._offset, moment.at_ns)
+            raw = Rejected(line, "", f"{SOURCE}@{self._offset}") if isinstance(line, bytes) else line
+            raw = msgspec.structs.replace(raw, source=SOURCE, offset=self._offset, record_ns=moment.at_ns)
             self._offset += 1
             try:
                 items += spec.redecode(self._receiver.options, raw)

@@ -10,13 +10,14 @@ from pipeline.batch import WHOLE, Batch
 from pipeline.clock import HOUR, MINUTE
 from pipeline.components import Connector
 from pipeline.events import Event
-from pipeline.facts import ErrorInfo, RunFacts
+from pipeline.facts import ErrorInfo, Json, RunFacts
 from pipeline.fingerprint import fingerprint
 from pipeline.lineage import AssetFacts, Catalog
 from pipeline.outcomes import (
     AssetFailed,
     AssetMaterialized,
     AssetPlanned,
+    AssetSkipped,
     CheckEvaluated,
     CheckRaised,
     Outcome,
@@ -238,6 +239,61 @@ async def test_a_run_that_failed_by_itself_is_told_until_the_job_succeeds() -> N
     ]
     assert await alerts(event(1, run_ended("failure", raised=True))) == []
     assert told(await alerts.alerts(event(2, run_ended("success")))) == [("recovered", "run_failure", "nightly")]
+
+
+async def test_a_run_of_a_selection_is_told_as_what_it_was_to_make_until_that_is_made() -> None:
+    """Every selection is a run of `__ASSET_JOB`: another's success says nothing of this one."""
+    alerts = Alerts()
+    worker = ErrorInfo("DagsterRunWorkerError", "the worker died")
+
+    def died(minutes: float, *assets: str) -> Event:
+        ended = RunEnded(
+            "r1", "__ASSET_JOB", "failure", at(minutes), at(0), error=worker, reason="UNEXPECTED_TERMINATION"
+        )
+        return event(minutes, *(AssetSkipped("r1", "__ASSET_JOB", a, "day1", at(minutes)) for a in assets), ended)
+
+    (orders,) = await alerts.alerts(died(1, "raw/orders", "raw/users", "raw/items"))
+    assert (orders.kind, orders.asset, orders.partition, orders.job) == (
+        "run_failure", "raw/orders", "day1", "__ASSET_JOB"
+    )  # fmt: skip
+    assert orders.summary == "The run worker ended unexpectedly. 2 more of its assets were not made"
+    (again,) = await alerts.alerts(died(2, "raw/orders"))
+    assert again.fingerprint == orders.fingerprint
+    (users,) = await alerts.alerts(died(3, "raw/users"))
+    assert users.fingerprint != orders.fingerprint
+    other = RunEnded("r2", "__ASSET_JOB", "success", at(4), at(4))
+    assert await alerts.alerts(event(4, other)) == []
+    assert told(await alerts.alerts(event(5, made("raw/orders", "day1"), other))) == [
+        ("recovered", "run_failure", "raw/orders")
+    ]
+
+
+async def test_a_run_of_a_selection_that_planned_nothing_is_told_as_its_job() -> None:
+    alerts = Alerts()
+    ended = RunEnded("r1", "__ASSET_JOB", "failure", at(1), at(0), reason="START_TIMEOUT")
+    assert told(await alerts.alerts(event(1, ended))) == [("failing", "run_failure", "__ASSET_JOB")]
+
+
+@pytest.mark.parametrize(
+    ("description", "metadata", "rows", "said"),
+    [
+        (None, {"rows_failed": 2, "rows_total": 48211}, None, "Check unique did not pass (2 of 48,211 rows failed)"),
+        ("twice", {"failed_count": 1, "total_count": 9}, None, "twice (1 of 9 rows failed)"),
+        (None, {"dagster_dbt/failed_row_count": 3}, 1000, "Check unique did not pass (3 of 1,000 rows failed)"),
+        ("no owner", {"rows_failed": 1}, None, "no owner (1 row failed)"),
+        (None, {"rows_failed": 7}, 5, "Check unique did not pass (7 rows failed)"),
+        (None, {"rows_failed": "many", "rows_total": 9}, None, "Check unique did not pass"),
+        (None, {"rows_failed": float("nan")}, None, "Check unique did not pass"),
+        (None, {"rows_failed": 0, "rows_total": 9}, None, "Check unique did not pass"),
+        ("x" * 9000, {"rows_failed": 2, "rows_total": 9}, None, "x" * 3979 + " (2 of 9 rows failed)"),
+    ],
+)
+async def test_a_failed_check_says_how_many_rows(
+    description: str | None, metadata: dict[str, Json], rows: int | None, said: str
+) -> None:
+    outcome = msgspec.structs.replace(check(False, description=description), metadata=metadata, rows=rows)
+    (alert,) = await Alerts().alerts(event(0, outcome))
+    assert alert.summary == said
 
 
 @pytest.mark.parametrize("status", ["canceled", "success"])

@@ -131,6 +131,17 @@ async def test_the_end_of_once_does_not_wait_for_groups() -> None:
     assert await driver.call(lambda d: d.finish(TWO)) == []
 
 
+async def test_the_end_of_once_is_beyond_what_is_due_at_its_very_time() -> None:
+    """The last line of a recorded log is the failure of 08:00: nothing comes after it that would let time pass."""
+    driver = Driver(group_wait=Duration(0))
+    for number in range(73):
+        told = await driver.feed(failure(TWO + number * 5 * MINUTE))
+    assert said(told) == [], "events at time t come before timers due at t"
+    told = await driver.call(lambda d: d.finish(TWO + 6 * HOUR))
+    assert [(a.state, a.count) for a in told] == [("escalated", 72)]
+    assert await driver.call(lambda d: d.finish(TWO + 6 * HOUR)) == []
+
+
 async def test_a_backfill_is_one_group_as_long_as_it_is_open() -> None:
     driver = Driver(group_by=("backfill", "run"))
     tags = {"dagster/backfill": "bf"}
