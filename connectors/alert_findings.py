@@ -4,6 +4,7 @@ A finding is complete when it leaves here (place, error, fingerprint, severity, 
 behind it works on alerts alone. Only the impact is added later, by `lineage_impact`.
 """
 
+from collections.abc import Sequence
 from string import Formatter
 from typing import Final
 from urllib.parse import quote
@@ -58,11 +59,13 @@ class Findings:
         self._fingerprinter, self._links = fingerprinter, links
         self._prefixes = sorted(prefixes, key=len, reverse=True)
 
-    def asset_failed(self, event: Event, o: AssetFailed) -> Alert:
-        """`asset_failure`: the asset was not made."""
+    def assets_failed(self, event: Event, together: Sequence[AssetFailed]) -> Alert:
+        """`asset_failure`: one asset was not made, or several of a step by one failure of it."""
+        o = together[0]
         draft = _draft("asset_failure", "Asset Materialization Failed", event, o.run, o.job, o.at_ns, o.error)
+        assets = tuple(failed.asset for failed in together) if o.several else ()
         return self._complete(
-            msgspec.structs.replace(draft, asset=o.asset, step_key=o.step, partition=o.partition), event
+            msgspec.structs.replace(draft, asset=o.asset, assets=assets, step_key=o.step, partition=o.partition), event
         )
 
     def check_failed(self, event: Event, o: CheckEvaluated) -> Alert:
@@ -99,11 +102,10 @@ class Findings:
         return self._complete(msgspec.structs.replace(draft, partition=partition, summary=_reason(o)), event)
 
     def _complete(self, draft: Alert, event: Event) -> Alert:
-        facts = event.catalog.assets.get(draft.asset) if event.catalog and draft.asset else None
         parts = self._fingerprinter.explain(
             draft.kind,
-            asset=draft.asset,
-            job=draft.job,
+            asset="" if draft.assets else draft.asset,
+            job="" if draft.assets else draft.job,  # assets are the same whatever job makes them
             step=draft.step_key,
             check=draft.check,
             error=draft.error,
@@ -120,7 +122,7 @@ class Findings:
             error=self._short(draft.error) if draft.error else None,
             tags=_tags(event),
         )
-        return with_facts(finding, facts) if facts else finding
+        return with_facts(finding, event.catalog.assets.get) if event.catalog and draft.asset else finding
 
     def _short(self, error: ErrorInfo) -> ErrorInfo:
         """Without the stack: alerts are kept in state as long as they are open."""

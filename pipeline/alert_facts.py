@@ -4,6 +4,8 @@ Two components may know the definitions (`enrichment` sets an event's catalog, `
 so both apply the same rule, and applying it twice changes nothing.
 """
 
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -18,18 +20,36 @@ _SEVERITIES: Final[dict[str, Severity]] = {
     "ERROR": "ERROR",
     "CRITICAL": "CRITICAL",
 }
+SEVERITIES: Final[tuple[Severity, ...]] = ("INFO", "WARNING", "ERROR", "CRITICAL")
+"""From the least to the worst."""
 
 
-def with_facts(alert: Alert, facts: AssetFacts) -> Alert:
-    """The alert with what `facts` of its asset say; what it says already stands."""
+def with_facts(alert: Alert, facts_of: Callable[[str], AssetFacts | None]) -> Alert:
+    """The alert with what is known of its asset; what it says already stands.
+
+    Of several that failed together: the worst severity, all owners and channels, the group of the first.
+    """
+    assets = alert.assets or (alert.asset,)
+    known = [facts for asset in assets if (facts := facts_of(asset)) is not None]
+    if not known:
+        return alert
+    severities = [_severity(alert.severity, facts) for facts in known]
+    if len(known) < len(assets):
+        severities.append(alert.severity)
+    first = facts_of(assets[0]) or known[0]
     return msgspec.structs.replace(
         alert,
-        severity=_severity(alert.severity, facts),
-        owners=alert.owners or facts.owners or ((facts.group,) if facts.group else ()),
-        group=alert.group or facts.group,
-        channels=alert.channels or _channels(facts),
-        code_location=alert.code_location or facts.code_location,
+        severity=max(severities, key=SEVERITIES.index),
+        owners=alert.owners or _all(facts.owners or ((facts.group,) if facts.group else ()) for facts in known),
+        group=alert.group or first.group,
+        channels=alert.channels or _all(_channels(facts) for facts in known),
+        code_location=alert.code_location or first.code_location,
     )
+
+
+def _all(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Each once, in order."""
+    return tuple(dict.fromkeys(chain.from_iterable(names)))
 
 
 def _severity(severity: Severity, facts: AssetFacts) -> Severity:

@@ -100,7 +100,9 @@ _WORDS: Final = frozenset(
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """What a fingerprint is made of. `message` is masked; `place` is the asset, else job and step."""
+    """What a fingerprint is made of. `message` is masked; `place` is the asset; the step, of one that makes
+    several (docs/decisions/0014); else job and step.
+    """
 
     kind: str
     place: tuple[str, ...]
