@@ -63,11 +63,13 @@ class Findings:
         self._fingerprinter, self._links = fingerprinter, links
         self._prefixes = sorted(prefixes, key=len, reverse=True)
 
-    def asset_failed(self, event: Event, o: AssetFailed) -> Alert:
-        """`asset_failure`: the asset was not made."""
+    def assets_failed(self, event: Event, together: Sequence[AssetFailed]) -> Alert:
+        """`asset_failure`: one asset was not made, or several of a step by one failure of it."""
+        o = together[0]
         draft = _draft("asset_failure", "Asset Materialization Failed", event, o.run, o.job, o.at_ns, o.error)
+        assets = tuple(failed.asset for failed in together) if o.several else ()
         return self._complete(
-            msgspec.structs.replace(draft, asset=o.asset, step_key=o.step, partition=o.partition), event
+            msgspec.structs.replace(draft, asset=o.asset, assets=assets, step_key=o.step, partition=o.partition), event
         )
 
     def check_failed(self, event: Event, o: CheckEvaluated) -> Alert:
@@ -117,11 +119,10 @@ class Findings:
 
     def _complete(self, draft: Alert, event: Event, text: str = "") -> Alert:
         """`text` speaks for a failure without an error; a check is one problem, whatever figures it is told with."""
-        facts = event.catalog.assets.get(draft.asset) if event.catalog and draft.asset else None
         parts = self._fingerprinter.explain(
             draft.kind,
-            asset=draft.asset,
-            job=draft.job,
+            asset="" if draft.assets else draft.asset,
+            job="" if draft.assets else draft.job,  # assets are the same whatever job makes them
             step=draft.step_key,
             check=draft.check,
             error=draft.error,
@@ -138,7 +139,7 @@ class Findings:
             tags=_tags(event),
             parts=parts,
         )
-        return with_facts(finding, facts, "enrichment") if facts else finding
+        return with_facts(finding, event.catalog.assets.get, "enrichment") if event.catalog and draft.asset else finding
 
     def _short(self, error: ErrorInfo) -> ErrorInfo:
         """Without the stack: alerts are kept in state as long as they are open."""

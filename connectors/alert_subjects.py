@@ -28,13 +28,13 @@ class Healed(msgspec.Struct, frozen=True, gc=False):
     partition: str | None
 
 
-def subject(alert: Alert) -> str:
+def subjects(alert: Alert) -> list[str]:
     """What the finding is about."""
     if alert.check:
-        return check_subject(alert.asset, alert.check)
+        return [check_subject(alert.asset, alert.check)]
     if alert.asset:
-        return asset_subject(alert.asset)
-    return step_subject(alert.job, alert.step_key) if alert.step_key else job_subject(alert.job)
+        return [asset_subject(asset) for asset in alert.assets or (alert.asset,)]
+    return [step_subject(alert.job, alert.step_key) if alert.step_key else job_subject(alert.job)]
 
 
 def asset_subject(asset: str) -> str:
@@ -68,7 +68,10 @@ class Subjects:
 
     def fail(self, alert: Alert) -> bool:
         """Remember a failure. False when there is no room: its recovery will not be noticed."""
-        name = subject(alert)
+        kept = [self._fail(alert, name) for name in subjects(alert)]
+        return all(kept)
+
+    def _fail(self, alert: Alert, name: str) -> bool:
         key = (name, (alert.partition or "") if alert.asset else "")
         known = self._failing.get(key)
         if known is None:

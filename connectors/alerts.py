@@ -4,6 +4,7 @@ Rules (docs/alerts.md has them in full):
 - An asset that was not made is an `asset_failure`, a check that did not pass or raised a `check_failure`, a failed
   step with which neither fails a `run_failure` with its step key. A run's own failure counts only if nothing in it
   failed.
+- What a step that makes several assets fails to make at once is one finding, of the step (docs/decisions/0014).
 - Only the last attempt counts. A failed blocking check is told once, as the check.
 - What was stopped from outside waits for the run's end: of a cancelled run nothing is told.
 - A success is told only where something was wrong.
@@ -128,7 +129,7 @@ class AlertsConnector:
         self._handlers: dict[type, Callable[[Event, Any], Sequence[Item]]] = {
             AssetPlanned: self._planned,
             AssetMaterialized: self._materialized,
-            AssetFailed: self._asset_failed,
+            AssetFailed: self._assets_failed,
             CheckEvaluated: self._check_evaluated,
             CheckRaised: self._check_raised,
             StepEnded: self._step_ended,
@@ -141,10 +142,20 @@ class AlertsConnector:
         handlers = self._handlers
         given: list[Item] = []
         for event in batch.items:
+            failed: list[AssetFailed] = []
             for outcome in event.outcomes:
                 handler = handlers.get(type(outcome))
-                if handler is not None:
+                if handler is None:
+                    continue
+                if failed and not (type(outcome) is AssetFailed and _alike(failed[0], outcome)):
+                    given += self._assets_failed(event, failed)
+                    failed = []
+                if type(outcome) is AssetFailed:
+                    failed.append(outcome)
+                else:
                     given += handler(event, outcome)
+            if failed:
+                given += self._assets_failed(event, failed)
         return given
 
     async def flush(self, now_ns: int) -> Sequence[Item]:
@@ -169,10 +180,10 @@ class AlertsConnector:
             given += self._well(event, name, o.partition, o.at_ns, asset=o.asset, job=o.job, run=o.run)
         return given
 
-    def _asset_failed(self, event: Event, o: AssetFailed) -> Sequence[Item]:
-        if o.failed_check:
+    def _assets_failed(self, event: Event, together: Sequence[AssetFailed]) -> Sequence[Item]:
+        if together[0].failed_check:
             return ()
-        return self._failed(self._findings.asset_failed(event, o), o.interrupted)
+        return self._failed(self._findings.assets_failed(event, together), together[0].interrupted)
 
     def _check_evaluated(self, event: Event, o: CheckEvaluated) -> Sequence[Item]:
         if not o.passed:
@@ -276,6 +287,16 @@ class AlertsConnector:
             )
             for healed in self._subjects.heal(name, partition)
         ]
+
+
+def _alike(one: AssetFailed, other: AssetFailed) -> bool:
+    """Whether one failure is the reason of both, so that one finding tells of both."""
+    return (
+        (one.several and other.several)
+        and (one.run, one.step, one.attempt, one.at_ns) == (other.run, other.step, other.attempt, other.at_ns)
+        and (one.partition, one.interrupted, one.failed_check)
+        == (other.partition, other.interrupted, other.failed_check)
+    )
 
 
 @asynccontextmanager

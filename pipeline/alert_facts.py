@@ -4,6 +4,8 @@ Two components may know the definitions (`enrichment` sets an event's catalog, `
 so both apply the same rule, and applying it twice changes nothing.
 """
 
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -18,29 +20,47 @@ _SEVERITIES: Final[dict[str, Severity]] = {
     "ERROR": "ERROR",
     "CRITICAL": "CRITICAL",
 }
+SEVERITIES: Final[tuple[Severity, ...]] = ("INFO", "WARNING", "ERROR", "CRITICAL")
+"""From the least to the worst."""
 
 
-def with_facts(alert: Alert, facts: AssetFacts, by: str) -> Alert:
-    """The alert with what `facts` of its asset say; what it says already stands. `by`: which component knows them."""
-    severity = _severity(alert.severity, facts)
-    owners = alert.owners or facts.owners or ((facts.group,) if facts.group else ())
-    channels = alert.channels or _channels(facts)
+def with_facts(alert: Alert, facts_of: Callable[[str], AssetFacts | None], by: str) -> Alert:
+    """The alert with what is known of its asset; what it says already stands. `by`: which component knows it.
+
+    Of several that failed together: the worst severity, all owners and channels, the group of the first.
+    """
+    assets = alert.assets or (alert.asset,)
+    known = [facts for asset in assets if (facts := facts_of(asset)) is not None]
+    if not known:
+        return alert
+    severities = [_severity(alert.severity, facts) for facts in known]
+    if len(known) < len(assets):
+        severities.append(alert.severity)
+    severity = max(severities, key=SEVERITIES.index)
+    owners = alert.owners or _all(facts.owners or ((facts.group,) if facts.group else ()) for facts in known)
+    channels = alert.channels or _all(_channels(facts) for facts in known)
     said_by = dict(alert.said_by)
     if severity != alert.severity:
         said_by["severity"] = f"metadata alert_severity_override of the asset ({by})"
     if owners and not alert.owners:
-        said_by["owners"] = f"{'owners' if facts.owners else 'group'} of the asset ({by})"
+        said_by["owners"] = f"{'owners' if any(facts.owners for facts in known) else 'group'} of the asset ({by})"
     if channels and not alert.channels:
         said_by["channels"] = f"metadata alert_channels of the asset ({by})"
+    first = facts_of(assets[0]) or known[0]
     return msgspec.structs.replace(
         alert,
         severity=severity,
         owners=owners,
-        group=alert.group or facts.group,
+        group=alert.group or first.group,
         channels=channels,
-        code_location=alert.code_location or facts.code_location,
+        code_location=alert.code_location or first.code_location,
         said_by=said_by,
     )
+
+
+def _all(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Each once, in order."""
+    return tuple(dict.fromkeys(chain.from_iterable(names)))
 
 
 def _severity(severity: Severity, facts: AssetFacts) -> Severity:

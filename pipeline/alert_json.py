@@ -1,9 +1,9 @@
 """An alert as JSON: one object, the same wherever alerts leave as data (files, webhooks, the API).
 
 Times are RFC 3339 in UTC, durations seconds; `time` is the moment of the notification. A text that an alert does not
-have is "", a partition or error null. `impact.assets` maps each stale asset to its distance. `members` are the problems
-that one notification tells of, `decisions` what was decided of its life and why, `number` counts the notifications of
-its `key`. Fields are only added.
+have is "", a partition or error null. `impact.assets` maps each stale asset to its distance. `assets` are all that one
+failure of a step took along, `asset` the first of them; `members` are the problems that one notification tells of,
+`decisions` what was decided of its life and why, `number` counts the notifications of its `key`. Fields are only added.
 """
 
 from datetime import UTC, datetime
@@ -94,6 +94,7 @@ class _Alert(msgspec.Struct, gc=False):
     decisions: list[_Decision]
     number: int
     said_by: dict[str, str]
+    assets: tuple[str, ...]
 
 
 _encode = msgspec.json.Encoder().encode
@@ -144,6 +145,7 @@ def alert_json(alert: Alert) -> bytes:
             decisions=[_Decision(iso_time(d.at_ns), d.reason, d.times, d.detail) for d in alert.decisions],
             number=alert.number,
             said_by=alert.said_by,
+            assets=alert.assets or ((alert.asset,) if alert.asset else ()),
         )
     )
 

@@ -74,7 +74,7 @@ class Conditions:
         """It holds. `at_ns`: since when, or when it was seen, by the clock of what it is of (0: `now_ns`)."""
         alert = self._of(kind, "failing", severity, of, now_ns, at_ns or now_ns)
         alert = msgspec.structs.replace(alert, title=title, summary=summary, links=self._links(of), tags=dict(tags))
-        return with_facts(alert, facts, "enrichment") if facts else alert
+        return with_facts(alert, lambda _: facts, "enrichment")
 
     def recovered(self, kind: str, of: Of, now_ns: int, at_ns: int = 0) -> Alert:
         """It no longer holds."""

@@ -116,6 +116,11 @@ _ALERT: Final = {
     )
 } | {
     "partition": Variable(lambda alert: alert.partition or "", "", "the partition"),
+    "assets": Variable(
+        lambda alert: list(alert.assets) or ([alert.asset] if alert.asset else []),
+        ["a"],
+        "`asset`, and the others that one failure of their step took along",
+    ),
     "owners": Variable(_listed("owners"), ["a"], "owners of the asset"),
     "count": Variable(_of("count"), 1, "how often it happened"),
     "error_type": Variable(lambda alert: alert.error.type if alert.error else "", "", "class of the error"),

@@ -32,7 +32,8 @@ class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """What a fingerprint is made of. `message` is masked; `place` is the asset, else job and step.
+    """What a fingerprint is made of. `message` is masked; `place` is the asset; the step, of one that makes several
+    (docs/decisions/0014); else job and step.
 
     Its encoding as JSON is what `pipeline.fingerprint` hashes: another field would be another algorithm.
     """

@@ -112,10 +112,10 @@ class Catalog:
             found.update(dict.fromkeys(level))
         return tuple(found)[:most]
 
-    def impact(self, asset: str) -> Impact:
-        """The stale assets, the exposures that show any of them, and the owners of all of these."""
-        stale = self.downstream(asset)
-        touched = {asset, *stale}
+    def impact(self, *assets: str) -> Impact:
+        """What goes stale when `assets` fail: others, the exposures that show any of all these, and who owns what."""
+        stale = self.downstream(assets[0]) if len(assets) == 1 else self._downstream(assets)
+        touched = {*assets, *stale}
         shown = [e for e in self.exposures if touched.intersection(e.upstream)]
         owners: dict[str, None] = {}
         for key in stale:
@@ -124,6 +124,16 @@ class Catalog:
         for exposure in shown:
             owners.update(dict.fromkeys(exposure.owners))
         return Impact(stale, tuple(e.name for e in shown), tuple(owners), tuple(e.kind for e in shown))
+
+    def _downstream(self, assets: tuple[str, ...]) -> dict[str, int]:
+        """Of several: each at its shortest distance, nearest first, and none of themselves."""
+        hops: dict[str, int] = {}
+        for asset in assets:
+            for key, distance in self.downstream(asset).items():
+                hops[key] = min(distance, hops.get(key, distance))
+        return dict(
+            sorted(((key, n) for key, n in hops.items() if key not in assets), key=lambda found: (found[1], found[0]))
+        )
 
 
 EMPTY = Catalog({})

@@ -113,6 +113,7 @@ class AssetFailed(msgspec.Struct, frozen=True, gc=False, tag="asset_failed"):
     """An asset was planned, not made, and its step (or one under the same graph handle) failed for good.
 
     Counts as an execution and a failure, once per asset and run. `interrupted` and `failed_check` as in StepEnded.
+    `several`: the step was to make other assets too, so the failure is the step's rather than the asset's.
     """
 
     run: str
@@ -126,6 +127,7 @@ class AssetFailed(msgspec.Struct, frozen=True, gc=False, tag="asset_failed"):
     error: ErrorInfo | None
     interrupted: bool = False
     failed_check: bool = False
+    several: bool = False
 
 
 class AssetSkipped(msgspec.Struct, frozen=True, gc=False, tag="asset_skipped"):

@@ -159,6 +159,7 @@ class Member(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     partition: str | None = None
     message: str = ""  # of its error, one line
     count: int = 1
+    more: int = 0  # assets that the same failure took along
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -228,6 +229,7 @@ class Alert(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     grouped_by: str = ""  # what its members share: "run", "backfill", …
     acknowledged_by: str = ""
     late: bool = False  # the failure is old news: dagtel was down, or has just begun to read
+    assets: tuple[str, ...] = ()  # of a step that makes several: those that failed, `asset` the first
     upstream: tuple[str, ...] = ()  # what the asset is made from, nearest first (after lineage_impact)
     decisions: tuple[Decision, ...] = ()  # the latest of this life
     began_ns: int = 0  # domain time at which its life began: with `key` it names one life for good

@@ -4,7 +4,7 @@
 is held by whom) are made of the tables: they are not trusted after a call that raised, and made anew.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Final
 
@@ -93,7 +93,8 @@ class Book:
         self._whole = False
         self._timers: Order = []
         self._taken = ""
-        self._by_asset: dict[str, set[str]] | None = None
+        # Of a step's assets with the row that says that it fails: it may be well before the others are.
+        self._by_asset: dict[str, set[tuple[str, str | None]]] | None = None
         self._held_by: dict[str, set[str]] = {}
 
     def begin(self) -> None:
@@ -138,8 +139,13 @@ class Book:
             self._by_asset = {}
             for fingerprint, life in self.lives.all():
                 if life.asset:
-                    self._by_asset.setdefault(life.asset, set()).add(fingerprint)
-        for fingerprint in sorted(self._by_asset.get(asset, ())):
+                    self._by_asset.setdefault(life.asset, set()).add((fingerprint, None))
+            for (fingerprint, part), _ in self._failing.items():
+                if "\0" in part:
+                    self._by_asset.setdefault(part.partition("\0")[0], set()).add((fingerprint, part))
+        at = self._by_asset.get(asset, ())
+        fail = {self.home(print_) for print_, part in at if part is None or (print_, part) in self._failing}
+        for fingerprint in sorted(fail):
             found = self.lives.get(fingerprint)
             if found is not None and found.failing:
                 yield found
@@ -151,20 +157,26 @@ class Book:
 
     # --- changing ---
 
-    def fails(self, finding: Alert) -> bool:
-        """One more failure. True if its partition was well."""
-        key = _partition_key(finding)
-        fresh = key not in self._failing
-        if fresh:
+    def fails(self, finding: Alert) -> int:
+        """One more failure: how many of its parts (partitions, assets of a step) were well."""
+        fresh = [key for key in _parts(finding) if key not in self._failing]
+        for key in fresh:
             self._failing.put(key, finding.now_ns)
-        return fresh
+            if self._by_asset is not None and "\0" in key[1]:
+                self._by_asset.setdefault(key[1].partition("\0")[0], set()).add(key)
+        return len(fresh)
 
     def heals(self, recovery: Alert) -> bool:
-        """A partition is well. True if it was failing."""
-        key = _partition_key(recovery)
-        known = key in self._failing
-        self._failing.delete(key)
+        """A part is well. True if it was failing."""
+        known = False
+        for key in (_part(recovery), _part(recovery, recovery.asset)):
+            known = known or key in self._failing
+            self._failing.delete(key)
         return known
+
+    def partition_fails(self, recovery: Alert, assets: Iterable[str]) -> bool:
+        """Whether one of a step's assets fails in the partition in which another is well."""
+        return any(_part(recovery, asset) in self._failing for asset in assets)
 
     def keep(self, life: Life) -> None:
         """Store a life, and its next timer."""
@@ -179,7 +191,7 @@ class Book:
         if fingerprint == self._taken:
             self._taken = ""
         if before is None and self._by_asset is not None and life.asset:
-            self._by_asset.setdefault(life.asset, set()).add(fingerprint)
+            self._by_asset.setdefault(life.asset, set()).add((fingerprint, None))
         if life.held_by:
             self._held_by.setdefault(life.held_by, set()).add(fingerprint)
 
@@ -204,7 +216,7 @@ class Book:
         if life.group and self._groups.get(life.group) == leader:
             self._groups.delete(life.group)
         if self._by_asset is not None:
-            self._by_asset.get(life.asset, set()).discard(leader)
+            self._by_asset.get(life.asset, set()).discard((leader, None))
         self._held_by.pop(leader, None)
         self._remember(leader, Past(life.occurrence, now_ns, starts, life.decisions[-3:]))
         for fingerprint in life.folded:
@@ -264,9 +276,15 @@ class Book:
                 self._past.delete(key)
 
 
-def _partition_key(alert: Alert) -> tuple[str, str]:
-    """What fails and heals by itself. Only assets have partitions: a job is well at its next success of any."""
-    return alert.fingerprint, (alert.partition or "") if alert.asset else ""
+def _parts(alert: Alert) -> list[tuple[str, str]]:
+    """What fails and heals by itself: a partition; of a step that makes several assets, a partition of each."""
+    return [_part(alert, asset) for asset in alert.assets] or [_part(alert)]
+
+
+def _part(alert: Alert, asset: str = "") -> tuple[str, str]:
+    """Only assets have partitions: a job is well at its next success of any."""
+    partition = (alert.partition or "") if alert.asset else ""
+    return alert.fingerprint, f"{asset}\0{partition}" if asset else partition
 
 
 def _second_life(value: object) -> object:

@@ -59,6 +59,7 @@ def begin(finding: Alert, occurrence: int, policy: Policy, starts: tuple[int, ..
         latest_ns=finding.now_ns,
         first_ns=finding.first_ns,
         last_ns=finding.last_ns,
+        failing=len(finding.assets) or 1,
         partitions=(finding.partition,) if finding.partition else (),
         starts=known,
         flaps_ns=finding.now_ns if flaps else 0,
@@ -75,8 +76,8 @@ def first_word(life: Life, now: int, reason: str, policy: Policy) -> tuple[Life,
     return told, _told(told, "firing", now, life.total, 0, reason, policy)
 
 
-def again(life: Life, finding: Alert, fresh: bool, policy: Policy) -> Life:
-    """Another failure: counted. `fresh`: of a partition that was not failing."""
+def again(life: Life, finding: Alert, fresh: int, policy: Policy) -> Life:
+    """Another failure: counted. `fresh`: of so many parts that were not failing."""
     now = max(finding.now_ns, life.latest_ns)  # sources of the whole do not run in step
     opens = not (life.escalated_ns or life.window_ends_ns or life.flaps_ns or life.held)
     return msgspec.structs.replace(
@@ -99,18 +100,31 @@ def again(life: Life, finding: Alert, fresh: bool, policy: Policy) -> Life:
     )
 
 
-def worse(life: Life, now: int, policy: Policy) -> tuple[Life, Alert]:
-    """It has become more severe, and people know of it only as it was: told at once, as whatever comes next."""
+def wider(life: Life, finding: Alert, fresh: int) -> Life:
+    """More assets of the failure that was counted last: of some of them it is known later that they are not made."""
+    return msgspec.structs.replace(
+        life,
+        raw=_latest(life, finding),
+        severity=_worse(life.severity, finding.severity),
+        failing=life.failing + fresh,
+    )
+
+
+def worse(life: Life, now: int, reason: str, policy: Policy) -> tuple[Life, Alert]:
+    """It is worse than people know (more severe, more assets): told at once, as whatever comes next."""
     state: AlertState = "repeated" if life.escalated_ns else "digest"
     window = 0 if life.escalated_ns or life.flaps_ns else now + policy.window_ns
     told = msgspec.structs.replace(life, since=0, window_ends_ns=window, told_ns=now)
-    return told, _told(told, state, now, life.since, 0, "worse", policy)
+    return told, _told(told, state, now, life.since, 0, reason, policy)
 
 
-def healed(life: Life, recovery: Alert, policy: Policy) -> tuple[Life | None, Alert | None]:
-    """A failing partition succeeded. Without a life left it is resolved; that is told where anybody was told of it."""
+def healed(life: Life, recovery: Alert, elsewhere: bool, policy: Policy) -> tuple[Life | None, Alert | None]:
+    """A failing part succeeded. Without a life left it is resolved; that is told where anybody was told of it.
+
+    `elsewhere`: another asset of the step fails in the same partition.
+    """
     now = max(recovery.now_ns, life.latest_ns)
-    left = tuple(name for name in life.partitions if name != recovery.partition)
+    left = life.partitions if elsewhere else tuple(name for name in life.partitions if name != recovery.partition)
     after = msgspec.structs.replace(life, failing=life.failing - 1, partitions=left, changed_ns=now, chronic=False)
     if after.failing:
         return after, None
@@ -338,9 +352,34 @@ def _latest(life: Life, finding: Alert) -> bytes:
     """The finding with the last known impact. A group goes on being its first."""
     if finding.fingerprint != life.fingerprint:
         return life.raw
+    if finding.assets:
+        finding = _joined(decode(life.raw), finding)
     if finding.impact is None and (impact := decode(life.raw).impact) is not None:
         finding = msgspec.structs.replace(finding, impact=impact)
     return encode(finding)
+
+
+def _joined(before: Alert, finding: Alert) -> Alert:
+    """Of one failure, told in parts: the assets and the impact of all parts. Of another failure: the latest alone."""
+    if not same_failure(before, finding):
+        return finding
+    assets = tuple(dict.fromkeys((*before.assets, *finding.assets)))
+    known = before.impact
+    if finding.impact is None or known is None:
+        return msgspec.structs.replace(finding, asset=before.asset, assets=assets, impact=finding.impact or known)
+    stale = {key: hops for key, hops in {**finding.impact.assets, **known.assets}.items() if key not in assets}
+    return msgspec.structs.replace(
+        finding, asset=before.asset, assets=assets, impact=msgspec.structs.replace(known, assets=stale)
+    )
+
+
+def same_failure(one: Alert, other: Alert) -> bool:
+    """Whether both tell of assets of one failed attempt of a step."""
+    return bool(one.assets and other.assets and one.run_id) and (one.run_id, one.step_key, one.last_ns) == (
+        other.run_id,
+        other.step_key,
+        other.last_ns,
+    )
 
 
 def _worse(one: Severity, other: Severity) -> Severity:

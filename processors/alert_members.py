@@ -25,4 +25,5 @@ def member(alert: Alert, key: str, state: AlertState, count: int = 1) -> Member:
         partition=alert.partition,
         message=lines[0][:MESSAGE] if lines else "",
         count=count,
+        more=max(0, len(alert.assets) - 1),
     )

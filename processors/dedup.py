@@ -168,20 +168,30 @@ class Dedup:
     def _fail(self, finding: Alert, parts: Parts | None) -> Sequence[Alert]:
         life = self._book.life(finding.fingerprint)
         if life is not None:
-            fresh = self._book.fails(finding)
-            after = alert_life.again(life, finding, fresh, self._policy)
-            after = alert_life.noted(after, finding.now_ns, "counted", life.held)
-            worse = after.severity != life.severity and not life.held and life.told and not self._lagging
-            self._recorder.occurred(after, finding, "worse" if worse else life.held or "counted", parts)
-            if not worse:
-                self._book.keep(after)
-                return ()
-            return self._say(after, alert_life.worse(after, after.latest_ns, self._policy), after.latest_ns)
+            return self._fail_again(life, finding, parts)
         leader = self._leader(finding)
         if leader is not None:
             self._join(leader, finding, parts)
             return ()
         return self._begin(finding, parts)
+
+    def _fail_again(self, life: Life, finding: Alert, parts: Parts | None) -> Sequence[Alert]:
+        before = life.finding if finding.assets else finding
+        fresh = self._book.fails(finding)
+        if finding.assets and alert_life.same_failure(before, finding):
+            self._book.keep(alert_life.wider(life, finding, fresh))
+            return ()
+        after = alert_life.again(life, finding, fresh, self._policy)
+        after = alert_life.noted(after, finding.now_ns, "counted", life.held)
+        more = fresh and not set(before.assets).issuperset(finding.assets)
+        reason = "worse" if after.severity != life.severity else "more_assets" if more else ""
+        if life.held or not life.told or self._lagging:
+            reason = ""
+        self._recorder.occurred(after, finding, reason or life.held or "counted", parts)
+        if not reason:
+            self._book.keep(after)
+            return ()
+        return self._say(after, alert_life.worse(after, after.latest_ns, reason, self._policy), after.latest_ns)
 
     def _begin(self, finding: Alert, parts: Parts | None) -> Sequence[Alert]:
         past, now = self._book.past(finding.fingerprint), finding.now_ns
@@ -208,7 +218,8 @@ class Dedup:
         life = self._book.life(recovery.fingerprint)
         if life is None or not self._book.heals(recovery):
             return ()
-        after, alert = alert_life.healed(life, recovery, self._policy)
+        elsewhere = bool(recovery.partition) and self._book.partition_fails(recovery, life.finding.assets)
+        after, alert = alert_life.healed(life, recovery, elsewhere, self._policy)
         if after is not None:
             self._book.keep(after)
             return ()

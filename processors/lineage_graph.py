@@ -30,7 +30,7 @@ class LineageGraph:
             "exposures", tuple[str, str], Exposure, version=1
         )
         self._catalog: Catalog | None = None
-        self._impacts: dict[str, Impact] = {}
+        self._impacts: dict[tuple[str, ...], Impact] = {}
         self._last: dict[str, Told] = {}
         self._whole = True
 
@@ -78,12 +78,12 @@ class LineageGraph:
         """What is known of the asset."""
         return self._current().assets.get(asset)
 
-    def impact(self, asset: str) -> Impact:
-        """What goes stale with it; one object for equal questions to the same graph."""
+    def impact(self, assets: tuple[str, ...]) -> Impact:
+        """What goes stale with them; one object for equal questions to the same graph."""
         catalog = self._current()
-        impact = self._impacts.get(asset)
+        impact = self._impacts.get(assets)
         if impact is None:
-            impact = self._impacts[asset] = catalog.impact(asset)
+            impact = self._impacts[assets] = catalog.impact(*assets)
         return impact
 
     def upstream(self, asset: str) -> tuple[str, ...]:

@@ -105,10 +105,10 @@ class LineageImpact:
         return batch.carrying(given)
 
     def _frozen(self, alert: Alert) -> Alert:
-        facts = self._graph.facts(alert.asset)
-        told_of = with_facts(alert, facts, "lineage_impact") if facts else alert
         upstream = () if alert.kind in _CAUSES else self._graph.upstream(alert.asset)
-        return msgspec.structs.replace(told_of, impact=self._graph.impact(alert.asset), upstream=upstream)
+        impact = self._graph.impact(alert.assets or (alert.asset,))
+        told_of = with_facts(alert, self._graph.facts, "lineage_impact")
+        return msgspec.structs.replace(told_of, impact=impact, upstream=upstream)
 
 
 @asynccontextmanager

@@ -127,6 +127,8 @@ def subject(alert: Alert) -> str:
     """What the problem is of, in one name."""
     if alert.check:
         return _line(f"{alert.check} of {alert.asset}")
+    if len(alert.assets) > 1:
+        return _line(f"{alert.step_key} ({len(alert.assets)} assets)")
     step = f"{alert.step_key} of {alert.job}" if alert.step_key else alert.job
     return _line(alert.asset or step) or _line(alert.title) or _line(alert.kind) or "unknown"
 
@@ -182,11 +184,13 @@ def _resolved(alert: Alert) -> Message:
 
 
 def _fields(alert: Alert) -> tuple[tuple[str, str], ...]:
+    several = len(alert.assets) > 1
     named = [
-        ("Asset", alert.asset),
+        ("Asset", "" if several else alert.asset),
+        ("Assets", _list(alert.assets, len(alert.assets)) if several else ""),
         ("Check", alert.check),
         ("Job", "" if alert.asset else alert.job),
-        ("Step", "" if alert.asset else alert.step_key),
+        ("Step", "" if alert.asset and not several else alert.step_key),
         ("Partition", alert.partition or ""),
         ("Run ID", alert.run_id),
         ("Owner", _list(alert.owners)),
@@ -204,7 +208,18 @@ def _counted(alert: Alert) -> tuple[str, ...]:
         partitions = _list(alert.partitions[::-1], alert.failing) if alert.failing > 1 else ""
         more = (f"{alert.failing} partitions: {partitions}",) if partitions else ()
         return (*_summary(alert), f"Told first: {_moment(alert.first_ns)}", *more)
-    noun = "check" if alert.check else "asset" if alert.asset else "step" if alert.step_key else "job"
+    several = len(alert.assets) > 1
+    noun = (
+        "check"
+        if alert.check
+        else "step"
+        if several
+        else "asset"
+        if alert.asset
+        else "step"
+        if alert.step_key
+        else "job"
+    )
     span = f" in the last {_duration(alert.window_ns, one='')}" if alert.window_ns else ""
     said = (
         f"This {noun} has failed {_times(alert.count)}{span}."
@@ -212,7 +227,9 @@ def _counted(alert: Alert) -> tuple[str, ...]:
         else f"This {noun} has not failed again{span}, but it has not succeeded either."
     )
     lines = [said, f"First failure: {_moment(alert.first_ns)}", f"Latest failure: {_moment(alert.last_ns)}"]
-    if alert.failing > 1:
+    if several:
+        lines.append(f"{len(alert.assets)} assets fail: {_list(alert.assets, len(alert.assets))}")
+    elif alert.failing > 1:
         names = _list(alert.partitions[::-1], alert.failing)
         lines.append(f"{alert.failing} partitions fail: {names}")
     return tuple(lines)
@@ -241,6 +258,8 @@ def _members(alert: Alert) -> tuple[str, ...]:
 def _member(member: Member) -> str:
     place = member.asset or (f"{member.step_key} of {member.job}" if member.step_key else member.job) or member.title
     name = _line(f"{member.check} of {place}" if member.check else place) or _line(member.kind) or "unknown"
+    if member.more:
+        name += f" and {member.more:,} more"
     if member.partition:
         name += f" [{_line(member.partition)}]"
     if member.state == "resolved":

@@ -144,6 +144,7 @@ def _fail(run: RunState, run_id: str, asset: str, failure: Failure) -> AssetFail
         error=failure.error,
         interrupted=failure.interrupted,
         failed_check=failure.failed_check,
+        several=len(assets_of(run, failure.step)) > 1,
     )
 
 

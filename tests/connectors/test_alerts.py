@@ -227,6 +227,53 @@ async def test_a_step_that_makes_assets_is_told_as_its_assets() -> None:
     assert told(found) == [("failing", "asset_failure", "b")]
 
 
+def missing(asset: str, partition: str | None = None, run: str = "r1", step: str = "dbt") -> AssetFailed:
+    """One of the assets of a step that makes several."""
+    return msgspec.structs.replace(failed(asset, partition, run=run), step=step, several=True)
+
+
+async def test_what_one_failure_of_a_step_takes_along_is_one_finding_of_the_step() -> None:
+    alerts = Alerts()
+    together = [missing("dbt/stg"), missing("dbt/m1"), missing("dbt/m2")]
+    (alert,) = await alerts.alerts(event(0, step(), *together), event(1, run_ended(raised=True)))
+    assert (alert.asset, alert.assets, alert.step_key) == ("dbt/stg", ("dbt/stg", "dbt/m1", "dbt/m2"), "dbt")
+    alerts.restart()
+    (again,) = await alerts.alerts(event(2, missing("dbt/m2", run="r2")))
+    assert (again.asset, again.assets, again.fingerprint) == ("dbt/m2", ("dbt/m2",), alert.fingerprint)
+    (other,) = await alerts.alerts(event(3, missing("dbt/m2", run="r3", step="other")))
+    assert other.fingerprint != alert.fingerprint
+
+
+async def test_each_asset_of_a_step_is_well_by_itself() -> None:
+    alerts = Alerts()
+    (alert,) = await alerts.alerts(event(0, missing("dbt/stg"), missing("dbt/m1")))
+    alerts.restart()
+    well = await alerts.alerts(event(1, made("dbt/m1")), event(2, made("dbt/m1")), event(3, made("dbt/stg")))
+    assert [(a.state, a.asset, a.fingerprint) for a in well] == [
+        ("recovered", "dbt/m1", alert.fingerprint), ("recovered", "dbt/stg", alert.fingerprint)
+    ]  # fmt: skip
+
+
+async def test_partitions_steps_and_interruptions_are_not_told_together() -> None:
+    apart = [missing("a", "p1"), missing("b", "p2"), missing("c", "p2", step="other"), missing("d", "p2", run="r7")]
+    found = await Alerts().alerts(event(0, *apart))
+    assert [a.assets for a in found] == [("a",), ("b",), ("c",), ("d",)]
+    waiting = msgspec.structs.replace(missing("b"), interrupted=True)
+    assert [a.assets for a in await Alerts().alerts(event(0, missing("a"), waiting))] == [("a",)]
+
+
+async def test_of_several_assets_the_worst_severity_and_all_owners_and_channels_hold() -> None:
+    def catalog(**facts: AssetFacts) -> Catalog:
+        return Catalog(dict(facts))
+
+    minor = AssetFacts("a", owners=("team:a",), metadata={"alert_severity_override": "INFO", "alert_channels": "slack"})
+    major = AssetFacts("b", group="marts", metadata={"alert_severity_override": "CRITICAL", "alert_channels": "email"})
+    (alert,) = await Alerts().alerts(event(0, missing("a"), missing("b"), catalog=catalog(a=minor, b=major)))
+    assert (alert.severity, alert.owners, alert.channels) == ("CRITICAL", ("team:a", "marts"), ("slack", "email"))
+    (alert,) = await Alerts().alerts(event(0, missing("a"), missing("b"), catalog=catalog(a=minor)))
+    assert alert.severity == "ERROR"
+
+
 async def test_a_retry_is_no_failure() -> None:
     assert await Alerts()(event(0, step("retry"))) == []
 

@@ -92,10 +92,17 @@ CASES = {
     "group": msgspec.structs.replace(
         SEED, kind="backfill_failure", title="44 of 1,000 partitions failed", asset="", partition=None, job="backfill",
         error=None, late=True, members_total=44, grouped_by="backfill", members=(
-            Member("k#1", "firing", "asset_failure", "ERROR", asset="orders", partition="2024-01-01", message="Full"),
+            Member("k#1", "firing", "asset_failure", "ERROR", asset="orders", partition="2024-01-01", more=2,
+                   message="Full"),
             Member("k#2", "digest", "check_failure", "WARNING", asset="stg", check="no_duplicates", count=3),
             Member("k#3", "resolved", "run_failure", "ERROR", job="nightly", step_key="vacuum"),
         ),
+    ),
+    "several": msgspec.structs.replace(
+        SEED, asset="dbt/stg", assets=tuple(f"dbt/m{n}" for n in range(7)), step_key="dbt_models", failing=7
+    ),
+    "several-digest": msgspec.structs.replace(
+        SEED, state="digest", asset="dbt/stg", assets=("dbt/stg", "dbt/m1"), step_key="dbt_models", failing=2, count=3
     ),
     "cut": msgspec.structs.replace(
         SEED, acknowledged_by="ana", error=ErrorInfo("DatabaseError", "\n".join(f"line {n}" for n in range(40)))
