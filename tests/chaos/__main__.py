@@ -1,8 +1,8 @@
 """`make chaos`: every scenario in its long form, on real backends; the table is printed and written into the docs.
 
 The backends are those that DAGTEL_TEST_… names (tests/backends/all prints them); where they are not named they are
-installed and started here, and stopped afterwards. Arguments are pytest's: `make chaos ARGS="-k kills"` runs a part, and
-renews the rows of that part. Nothing is written when a test fails.
+installed and started here, and stopped afterwards. Arguments are pytest's: `make chaos ARGS="-k kills"` runs a part,
+and renews the rows of that part. Nothing is written when a test fails.
 """
 
 import os

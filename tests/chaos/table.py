@@ -18,8 +18,9 @@ HEAD = ("fault", "times", "events", "lost", "doubled", "recovery", "also seen")
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One fault: how often it happened, among how many events, and what came of it.
 
-    `order` is its place in the table, and what a later run finds it by: no two faults share one. `lost` and `doubled` count what a user would see wrong. `recovery` is from the end of
-    the fault (or the restart) to the first thing done again.
+    `order` is its place in the table, and what a later run finds it by: no two faults share one. `lost` and `doubled`
+    count what a user would see wrong. `recovery` is from the end of the fault (or the restart) to the first thing done
+    again.
     """
 
     order: float
