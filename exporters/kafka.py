@@ -54,7 +54,7 @@ class CreateTopic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Copies of each partition; 3 where there are three brokers."""
     config: dict[str, str] = msgspec.field(default_factory=lambda: {"message.timestamp.type": "LogAppendTime"})
     """The topic's settings. With LogAppendTime a record's time is when the broker had it, which is what dagtel's timers
-    go by while it catches up."""
+    go by while it catches up. `max.message.bytes` is `max_message_size` where it does not stand here."""
 
 
 class KafkaExporterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,7 +82,7 @@ class KafkaExporterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     linger: Duration = Duration("5ms")
     """How long a batch waits for more."""
     max_message_size: Size = Size("1MiB")
-    """A larger record goes to the dead letters; the broker's `message.max.bytes` must allow it."""
+    """A larger record goes to the dead letters; the topic's `max.message.bytes` must allow it."""
     request_timeout: Duration = Duration("20s")
     """How long one request may take."""
     tls: Tls | None = None
@@ -274,7 +274,8 @@ class KafkaExporter:
         }
 
     async def _make_topic(self, wanted: CreateTopic) -> None:
-        topic = NewTopic(self._config.topic, wanted.partitions, wanted.replication, topic_configs=wanted.config)
+        settings = {"max.message.bytes": str(int(self._config.max_message_size)), **wanted.config}
+        topic = NewTopic(self._config.topic, wanted.partitions, wanted.replication, topic_configs=settings)
         admin = AIOKafkaAdminClient(**self._connection())
         async with AsyncExitStack() as opened:
             opened.push_async_callback(_closed, admin)

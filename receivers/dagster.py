@@ -78,7 +78,6 @@ class DagsterReceiver:
         self._limits = Limits(
             rows=config.batch_size,
             bytes=config.batch_bytes,
-            poll_s=config.poll_interval,
             gap_timeout_s=config.gap_timeout,
             gaps=config.max_gaps,
         )

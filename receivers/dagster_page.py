@@ -8,11 +8,10 @@ from pipeline.components import Position
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much one read takes, how often gaps are asked for, how long and how many are remembered (seconds)."""
+    """How much one read takes, how long gaps are remembered (seconds), and how many."""
 
     rows: int
     bytes: int
-    poll_s: float
     gap_timeout_s: float
     gaps: int
 

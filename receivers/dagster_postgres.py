@@ -1,8 +1,10 @@
-"""The event log in PostgreSQL, followed by id without losing a row.
+"""The event log in PostgreSQL, followed by id without losing a row and without turning a run's rows around.
 
-Invariant: every id up to the cursor was either handed on, or is a known gap, or was given up as one (counted). Two
-questions: the next page after the cursor, back to back while there is more, and, once a poll, whether gaps have
-filled. A page ends at `Limits.bytes`, because one row can be 200 KB and a page has a thousand rows.
+Invariant: every id up to the cursor was either handed on, or is a known gap, or was given up as one (counted). One
+statement asks for both, gaps that have filled and the page after the cursor, because one statement sees one moment:
+whoever stores two rows one after the other has the first one seen wherever the second one is. Asked in two, a gap that
+fills in between comes after rows that were stored when it had long been committed (seen: under eight writers rows
+of one run changed places). A page ends at `Limits.bytes`, because one row can be 10 MB and a page has a thousand rows.
 """
 
 import zlib
@@ -20,14 +22,14 @@ from receivers.dagster_page import Limits, Page, StoredEvent
 
 OnRecreated = Literal["fail", "accept"]
 
-# The inner LIMIT goes by the primary key alone: with `OR id = ANY(gaps)` in it PostgreSQL may walk the whole index.
+# Two branches, because with `OR id = ANY(gaps)` beside the cursor PostgreSQL may walk the whole index.
 _PAGE = (
     "SELECT id, run_id, event FROM ("
     " SELECT id, run_id, event, sum(octet_length(event)) OVER (ORDER BY id) AS upto FROM ("
-    "  SELECT id, run_id, event FROM event_logs WHERE id > %s ORDER BY id LIMIT %s) AS page) AS sized"
-    " WHERE upto - octet_length(event) < %s ORDER BY id"
+    "  (SELECT id, run_id, event FROM event_logs WHERE id = ANY(%s::bigint[]) ORDER BY id LIMIT %s)"
+    "  UNION ALL (SELECT id, run_id, event FROM event_logs WHERE id > %s ORDER BY id LIMIT %s)) AS page) AS sized"
+    " WHERE upto - octet_length(event) < %s ORDER BY id LIMIT %s"
 )
-_GAPS = "SELECT id, run_id, event FROM event_logs WHERE id = ANY(%s::bigint[]) ORDER BY id"
 _ENDS = "SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM event_logs"
 _BEFORE = "SELECT id FROM event_logs WHERE id BETWEEN %s AND %s"
 _ONE = "SELECT id, run_id, event FROM event_logs WHERE id = %s"
@@ -66,31 +68,28 @@ class PostgresTail:
         self._database, self._limits, self._clock, self._metrics = database, limits, clock, metrics
         self._cursor, self._crc, self._end = cursor, crc, end
         self.gaps = gaps
-        self._asked = float("-inf")  # when gaps were asked for last
+        self._opened = clock.monotonic()
+        self._more_late = False  # the last page had no room for all gaps that have filled
 
     async def read(self) -> Page:
-        late, gave_up = await self._fill_gaps()
-        limits = self._limits
-        rows = _events(await self._database.fetch(_PAGE, (self._cursor, limits.rows, limits.bytes)))
-        if rows:
-            self.gaps.passed(self._cursor, (row.id for row in rows), self._clock.monotonic())
+        limits, now, after = self._limits, self._clock.monotonic(), self._cursor
+        asked = (self.gaps.ids(), limits.rows, after, limits.rows, limits.bytes, limits.rows)
+        rows = _events(await self._database.fetch(_PAGE, asked))
+        late = [row.id for row in rows if row.id <= after]  # they come first, in their order
+        self.gaps.filled(late)
+        if len(rows) > len(late):
+            # What was handed out before we came cannot be younger than we are.
+            since = self._opened if rows[-1].id <= self._end else now
+            self.gaps.passed(after, (row.id for row in rows[len(late) :]), since)
             self._cursor, self._crc = rows[-1].id, _crc(rows[-1])
-        self._metrics.tell(self.gaps)
         full = len(rows) == limits.rows or sum(len(row.raw) for row in rows) >= limits.bytes
-        return Page([*late, *rows], behind=full, moved=bool(late or rows or gave_up))
-
-    async def _fill_gaps(self) -> tuple[list[StoredEvent], bool]:
-        """Rows that showed late, and whether any gap was given up."""
-        now = self._clock.monotonic()
-        if not self.gaps or now - self._asked < self._limits.poll_s:
-            return [], False
-        self._asked = now
-        late = _events(await self._database.fetch(_GAPS, (self.gaps.ids(),)))
-        self.gaps.filled(row.id for row in late)
-        return late, self.gaps.expire(now)
+        self._more_late = full and len(rows) == len(late)
+        gave_up = not self._more_late and self.gaps.expire(now)
+        self._metrics.tell(self.gaps)
+        return Page(rows, behind=full, moved=bool(rows or gave_up))
 
     def ended(self) -> bool:
-        return self._cursor >= self._end
+        return self._cursor >= self._end and not self._more_late
 
     def position(self, at_ns: int) -> Position:
         return Position(self._cursor + 1, at_ns, self._crc, _encode(_Note(self.gaps.ids())))

@@ -81,6 +81,7 @@ async def run_service(
     """
     gc.freeze()  # what was imported lives as long as the daemon
     gc.set_threshold(*GC_THRESHOLDS)
+    gc.enable()  # the command line starts without
     with OwnLog(plan.service.telemetry.logs, worker) as own_log:
         try:
             async with anyio.create_task_group() as listening:

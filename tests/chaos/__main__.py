@@ -1,8 +1,8 @@
 """`make chaos`: every scenario in its long form, on real backends; the table is printed and written into the docs.
 
 The backends are those that DAGTEL_TEST_… names (tests/backends/all prints them); where they are not named they are
-installed and started here, and stopped afterwards. Arguments are pytest's: `make chaos ARGS="-k kills"` runs less, and
-then the table is printed and not written.
+installed and started here, and stopped afterwards. Arguments are pytest's: `make chaos ARGS="-k kills"` runs a part,
+and renews the rows of that part. Nothing is written when a test fails.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.table import ROWS, gathered, markdown, written_into
+from tests.chaos.table import KEPT, ROWS, gathered, keep, markdown, renewed, written_into
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -33,10 +33,12 @@ def main(arguments: list[str]) -> int:
         finally:
             if started:
                 subprocess.run([BACKENDS, "down"], env=environment, check=False)
-        table = markdown(gathered(rows))
-    print(table)
-    if code == 0 and not arguments:
-        _write(table)
+        found = gathered(rows)
+    print(markdown(found))
+    if code == 0 and found:
+        table = renewed(gathered(KEPT), found)
+        keep(table)
+        _write(markdown(table))
     return code
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
@@ -21,6 +21,8 @@ HERE = Path(__file__).parent
 LONG = os.environ.get("DAGTEL_CHAOS") == "long"
 """`make chaos` asks for the long form; `make test` runs the short one."""
 POLL_S = 0.01
+Counters: TypeAlias = dict[tuple[str, frozenset[tuple[str, str]]], float]
+"""Counters by name and labels."""
 
 
 def size(short: int, long: int) -> int:
@@ -136,7 +138,7 @@ class Scene:
 
     # --- what arrived ---
 
-    def counters(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    def counters(self) -> Counters:
         """Every counter of the metrics file, histograms' too."""
         return counters((self.folder / "metrics.prom").read_text())
 
@@ -175,7 +177,7 @@ def slices(times_ns: Sequence[int], most: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def counters(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def counters(text: str) -> Counters:
     """Every counter in a Prometheus text, by name and labels; of a histogram its buckets and its count."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -185,7 +187,24 @@ def counters(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     }
 
 
-def undisturbed(scene: Scene, topic: str = "") -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def figures_of(counted: Counters) -> tuple[Counter[Any], Counter[Any], Counter[Any]]:
+    """Materializations an asset, check evaluations an asset and status, runs a job and status, as dagtel counts: to be
+    held against `Truth`."""
+    materialized: Counter[Any] = Counter()
+    checks: Counter[Any] = Counter()
+    runs: Counter[Any] = Counter()
+    for (name, labels), value in counted.items():
+        label = dict(labels)
+        if name == "asset_materializations_total" and value:
+            materialized[label["asset_name"]] += int(value)
+        elif name == "asset_check_evaluations_total" and value:
+            checks[label["asset_name"], label["status"]] += int(value)
+        elif name == "dagster_runs_total" and value and label["status"] in ("success", "failure", "canceled"):
+            runs[label["job_name"], label["status"]] += int(value)
+    return materialized, checks, runs
+
+
+def undisturbed(scene: Scene, topic: str = "") -> Counters:
     """The counters of a daemon that reads the same topic, or another one, in one go."""
     folder = scene.folder / "undisturbed"
     folder.mkdir()

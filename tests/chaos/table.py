@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+KEPT = Path(__file__).with_name("rows.jsonl")
+"""The rows of the table in the documentation, each as its last long run in which all went well has it."""
 ROWS = "DAGTEL_CHAOS_ROWS"
 """Names the file that rows are gathered in, one JSON object a line; without it they are only printed."""
 BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
@@ -16,8 +18,9 @@ HEAD = ("fault", "times", "events", "lost", "doubled", "recovery", "also seen")
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One fault: how often it happened, among how many events, and what came of it.
 
-    `lost` and `doubled` count what a user would see wrong; `doubled_where` says in what. `recovery` is from the end of
-    the fault (or the restart) to the first thing done again.
+    `order` is its place in the table, and what a later run finds it by: no two faults share one. `lost` and `doubled`
+    count what a user would see wrong. `recovery` is from the end of the fault (or the restart) to the first thing done
+    again.
     """
 
     order: float
@@ -42,6 +45,17 @@ def gathered(path: Path) -> list[Row]:
     """The rows of one run of the suite, in the table's order."""
     lines = path.read_bytes().splitlines() if path.exists() else []
     return sorted((msgspec.json.decode(line, type=Row) for line in lines), key=lambda row: row.order)
+
+
+def renewed(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """The old rows with the new ones in their places, in the table's order: a run of a part renews its own."""
+    by_order = {row.order: row for row in (*old, *new)}
+    return [by_order[order] for order in sorted(by_order)]
+
+
+def keep(rows: Sequence[Row]) -> None:
+    """Write the rows of the table."""
+    KEPT.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from tests.chaos.events import Truth, fill, mixed, recorded_at
-from tests.chaos.scene import Scene, different, size, undisturbed, whole
+from tests.chaos.scene import Scene, different, figures_of, size, undisturbed, whole
 from tests.chaos.table import Row, record, seconds
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -35,7 +35,7 @@ def test_kill_9_at_random_moments_loses_nothing_and_counts_nothing_twice(
 
     truth = Truth(made)
     lost, doubled, worst = different(here.counters(), undisturbed(here))
-    by_formula = _figures_of(here)
+    by_formula = figures_of(here.counters())
     assert by_formula == (truth.materializations, truth.checks, truth.runs_ended)
     lines = here.in_loki(truth)
     lost_lines, doubled_lines = truth.events - len(lines), sum(lines.values()) - len(lines)
@@ -77,19 +77,3 @@ def _killed(here: Scene, records: int) -> list[float]:
         here.wait_for_lag(left, PARTITIONS)
         daemon.kill()
     return starts
-
-
-def _figures_of(here: Scene) -> tuple[Counter[Any], Counter[Any], Counter[Any]]:
-    """Materializations an asset, check evaluations an asset and status, runs a job and status, as dagtel counts."""
-    materialized: Counter[Any] = Counter()
-    checks: Counter[Any] = Counter()
-    runs: Counter[Any] = Counter()
-    for (name, labels), value in here.counters().items():
-        label = dict(labels)
-        if name == "asset_materializations_total" and value:
-            materialized[label["asset_name"]] += int(value)
-        elif name == "asset_check_evaluations_total" and value:
-            checks[label["asset_name"], label["status"]] += int(value)
-        elif name == "dagster_runs_total" and value and label["status"] in ("success", "failure", "canceled"):
-            runs[label["job_name"], label["status"]] += int(value)
-    return materialized, checks, runs

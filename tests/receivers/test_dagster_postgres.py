@@ -17,7 +17,7 @@ from pipeline.run_rows import RunRow
 from pipeline.testing.clock import VirtualClock
 from pipeline.testing.context import FakeContext
 from receivers.dagster_gaps import GapMetrics
-from receivers.dagster_page import Limits
+from receivers.dagster_page import Limits, StoredEvent
 from receivers.dagster_postgres import OnRecreated, PostgresTail, open_postgres_tail
 from tests.receivers.postgres_dagster import PostgresDagster, new_database
 
@@ -42,7 +42,7 @@ async def tail_of(
     from_now: bool = False,
     on_recreated: OnRecreated = "fail",
 ) -> AsyncIterator[PostgresTail]:
-    limits = Limits(rows=rows, bytes=size, poll_s=0.001, gap_timeout_s=60, gaps=gaps)
+    limits = Limits(rows=rows, bytes=size, gap_timeout_s=60, gaps=gaps)
     async with open_postgres(dagster.url) as database:
         yield await open_postgres_tail(
             database,
@@ -113,6 +113,39 @@ async def test_gaps_outlive_a_restart(dagster: PostgresDagster) -> None:
     slow.close()
     async with tail_of(dagster, stored) as tail:
         assert await ids(tail) == [1]
+
+
+@pytest.mark.anyio
+async def test_rows_that_show_late_count_towards_a_page_and_come_before_the_rows_after_them(
+    dagster: PostgresDagster,
+) -> None:
+    slow = dagster.connect()
+    slow.autocommit = False
+    for _ in range(5):
+        slow.execute("INSERT INTO event_logs (run_id, event) VALUES ('r', %s)", ("x" * 100,))
+    dagster.store("fast")
+    async with tail_of(dagster, rows=2) as by_rows, tail_of(dagster, size=150) as by_bytes:
+        assert (await ids(by_rows), await ids(by_bytes)) == ([6], [6])
+        slow.commit()
+        slow.close()
+        dagster.store("x" * 100)
+        pages = [await by_rows.read() for _ in range(4)]
+        assert [[row.id for row in page.rows] for page in pages] == [[1, 2], [3, 4], [5, 7], []]
+        assert [page.behind for page in pages] == [True, True, True, False]
+        assert [await ids(by_bytes) for _ in range(4)] == [[1, 2], [3, 4], [5, 7], []]
+
+
+@pytest.mark.anyio
+async def test_a_hole_in_what_was_there_at_the_start_is_asked_for_no_longer_than_since_the_start(
+    dagster: PostgresDagster,
+) -> None:
+    dagster.store(*["x"] * 6)
+    dagster.database.execute("DELETE FROM event_logs WHERE id IN (2, 5)")
+    clock = VirtualClock()
+    async with tail_of(dagster, rows=2, clock=clock) as tail:
+        assert (await ids(tail), tail.gaps.ids()) == ([1, 3], [2])
+        clock.advance(61)
+        assert (await ids(tail), tail.gaps.ids(), tail.gaps.expired) == ([4, 6], [], 2)
 
 
 @pytest.mark.anyio
@@ -247,10 +280,12 @@ async def test_a_lost_connection_may_come_back(dagster: PostgresDagster) -> None
 
 
 @pytest.mark.anyio
-async def test_eight_writers_with_rollbacks_and_large_rows_lose_nothing(dagster: PostgresDagster) -> None:
+async def test_eight_writers_with_rollbacks_and_large_rows_lose_nothing_and_each_stays_in_order(
+    dagster: PostgresDagster,
+) -> None:
     """A naive tail (`id > last`) runs beside ours, so that the test shows that there was something to lose."""
     writers = [threading.Thread(target=write, args=(dagster, number)) for number in range(8)]
-    got, naive, most_gaps = list[int](), list[int](), 0
+    got, naive, most_gaps = list[StoredEvent](), list[int](), 0
     async with tail_of(dagster, rows=200, gaps=5000) as tail, open_postgres(dagster.url) as database:
         for writer in writers:
             writer.start()
@@ -259,7 +294,7 @@ async def test_eight_writers_with_rollbacks_and_large_rows_lose_nothing(dagster:
             done = not any(writer.is_alive() for writer in writers)
             page = await tail.read()
             while page.behind or page.rows:
-                got += [row.id for row in page.rows]
+                got += page.rows
                 most_gaps = max(most_gaps, len(tail.gaps))
                 page = await tail.read()
             last = naive[-1] if naive else 0
@@ -267,10 +302,13 @@ async def test_eight_writers_with_rollbacks_and_large_rows_lose_nothing(dagster:
             naive += [int(id) for (id,) in found if isinstance(id, int)]
             await anyio.sleep(0)
         with anyio.fail_after(20):
-            while missing := set(dagster.stored()) - set(got):
-                got += await ids(tail)
+            while missing := set(dagster.stored()) - {row.id for row in got}:
+                got += (await tail.read()).rows
                 assert missing
-    assert sorted(got) == dagster.stored()
+    assert sorted(row.id for row in got) == dagster.stored()
+    for number in range(8):  # a writer stores one row after the other
+        came = [row.id for row in got if row.run_id == f"run-{number}"]
+        assert came == sorted(came)
     assert most_gaps > 0
     lost = len(dagster.stored()) - len(naive)
     print(f"{len(got)} rows, at most {most_gaps} gaps; a naive tail lost {lost}")

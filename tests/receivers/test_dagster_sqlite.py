@@ -26,7 +26,7 @@ class Follower:
 
     def __init__(self, home: SqliteHome[VirtualClock], rows: int = 1000, size: int = 1 << 20) -> None:
         self.home = home
-        self.limits = Limits(rows=rows, bytes=size, poll_s=0.2, gap_timeout_s=60, gaps=100)
+        self.limits = Limits(rows=rows, bytes=size, gap_timeout_s=60, gaps=100)
         self.kept: Position | None = None
         self.got: dict[str, list[int]] = {}
         self.tail: SqliteTail | None = None
@@ -108,7 +108,7 @@ async def test_the_stored_bytes_come_untouched(home: SqliteHome[VirtualClock]) -
 
 
 async def tail_of(home: SqliteHome[VirtualClock]) -> SqliteTail:
-    limits = Limits(rows=1000, bytes=1 << 20, poll_s=0.2, gap_timeout_s=60, gaps=100)
+    limits = Limits(rows=1000, bytes=1 << 20, gap_timeout_s=60, gaps=100)
     return await open_sqlite_tail(home.storage, limits, home.clock, LOG, None, from_now=False)
 
 
