@@ -77,5 +77,5 @@ def _options(cls: type[msgspec.Struct]) -> list[tuple[str, str]]:
 
 
 def test_every_option_of_the_service_is_described() -> None:
-    blocks = {"intake", "state", "dead_letters", "telemetry", "metrics", "health", "logs", "traces"}
+    blocks = {"intake", "state", "dead_letters", "telemetry", "metrics", "health", "logs", "traces", "api", "dagster"}
     assert [name for name, said in _options(ServiceConfig) if not said and name.rpartition(".")[2] not in blocks] == []

@@ -64,7 +64,11 @@ def loki() -> Iterator[Loki]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Content-Length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # its sender was killed on the way: that was no request
+                self.close_connection = True
+                return
             time.sleep(fake.slow_s)
             (fake.refused if fake.refuses else fake.taken).append(body)
             said = b"unmarshal: we do not like this" if fake.refuses else b""
