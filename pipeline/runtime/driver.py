@@ -17,7 +17,7 @@ import msgspec
 
 from pipeline.clock import Clock
 from pipeline.components import Position, Read
-from pipeline.errors import RetryableError
+from pipeline.errors import RetryableError, StateError
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.outbox import Outbox
 from pipeline.runtime.status import Status, Statuses
@@ -32,6 +32,7 @@ URGENT_SHARE = 10
 IDLE_S = 0.25
 """How long the driver sleeps at most while timers are set: domain time may follow the wall."""
 STORE = "service.state"
+ENDED = "the daemon is ending after a failure"
 
 
 class Message(msgspec.Struct):
@@ -79,6 +80,8 @@ class Driver:
         self._closing = False
         self._commit_needed: Commit | None = None
         self._commit_wake = anyio.Event()
+        self._asked: dict[anyio.Event, _Answer] = {}
+        self._failed = False
 
     def follow(self, interval_s: float, dead_letter_cap: int, max_items: int) -> None:
         """Go on with these settings."""
@@ -95,7 +98,10 @@ class Driver:
         self._wake.set()
 
     async def ask(self, run: Callable[[], Awaitable[Any]]) -> Any:
-        """Have something run in order and wait for what it gives or raises."""
+        """Have something run in order and wait for what it gives or raises. Raises StateError when the driver was
+        ended by a failure: nobody waits for it then."""
+        if self._failed:
+            raise StateError(ENDED)
         done, answer = anyio.Event(), _Answer()
 
         async def answering() -> None:
@@ -107,7 +113,9 @@ class Driver:
                 done.set()
 
         self.post(Message(answering))
+        self._asked[done] = answer
         await done.wait()
+        self._asked.pop(done, None)
         if answer.error is not None:
             raise answer.error
         return answer.value
@@ -156,6 +164,17 @@ class Driver:
 
     async def run(self) -> None:
         """Drive until `close`; then what was posted is done, and the last checkpoint is written."""
+        well = False
+        try:
+            await self._drive()
+            well = True
+        finally:
+            self._failed = not well
+            for done, answer in self._asked.items() if self._failed else ():
+                answer.error = StateError(ENDED)
+                done.set()
+
+    async def _drive(self) -> None:
         while True:
             while self._mail:
                 message = self._mail.popleft()
