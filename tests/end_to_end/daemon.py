@@ -18,7 +18,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
 DAGTEL = str(Path(sys.executable).with_name("dagtel"))
-SECONDS = 30
+SECONDS = 120
 
 
 def free_address() -> str:
