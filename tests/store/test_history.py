@@ -16,6 +16,7 @@ from pipeline.store import history_database
 from pipeline.store.history import History, Place, UnknownAlert, Wanted, reading
 from pipeline.store.history_migrations import STEPS
 from pipeline.store.history_writes import HistoryWriter
+from pipeline.store.state import StateStore
 
 SECOND = 10**9
 T0 = 1_705_284_000 * SECOND  # 2024-01-15 02:00 UTC
@@ -302,8 +303,23 @@ def test_a_locked_file_is_waited_for_and_then_said(tmp_path: Path, monkeypatch: 
     writer.close()
 
 
-def test_another_sqlite_file_is_no_history(tmp_path: Path) -> None:
-    place, _ = file_of(tmp_path)
+def test_another_database_is_no_history_and_is_left_alone(tmp_path: Path) -> None:
+    place, writer = file_of(tmp_path)
     sqlite3.connect(place.path).execute("CREATE TABLE things (id INTEGER)").connection.close()
-    with pytest.raises(RetryableError, match="it is no history of dagtel"):
-        asked(place)
+    state = Place(str(tmp_path / "state.db"))
+    StateStore(Path(state.path)).close()
+    for other, ours in ((place, writer), (state, HistoryWriter(state, keep=10))):
+        before = tables(other)
+        with pytest.raises(RetryableError, match="is no history of dagtel, and is left alone"):
+            asked(other)
+        with pytest.raises(RetryableError, match="is no history of dagtel, and is left alone"):
+            ours.write([standing(alert())], 1)
+        assert tables(other) == before
+    Path(tmp_path / "empty.db").touch()
+    with pytest.raises(RetryableError, match="is empty: no daemon has begun it yet"):
+        asked(Place(str(tmp_path / "empty.db")))
+
+
+def tables(place: Place) -> list[str]:
+    with sqlite3.connect(place.path) as file:
+        return sorted(name for (name,) in file.execute("SELECT name FROM sqlite_schema"))
