@@ -4,11 +4,11 @@ Whoever asks only appends; the daemon reads and acts in its own order, and what 
 A replay is asked for as a row a dead letter, so "what is still to be done" is a join and needs no position: a letter
 goes in the commit that holds its effects, and then nothing asks for it any more.
 
-All functions block, and work on both databases. They take any engine on the store, not only its owner's.
+All functions block, and work on both databases. They take any engine on the store, not only its owner's. The daemon's
+side is in `state.py`.
 """
 
 import time
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -21,8 +21,6 @@ from pipeline.store.schema import COMMANDS, DEAD_LETTERS
 REPLAY: Final = "dlq.replay"
 PART: Final = "part"
 """The kind of a payload of which the backend took some items."""
-_IDS: Final = 500
-"""Ids in one statement at most."""
 
 _D, _C = DEAD_LETTERS.c, COMMANDS.c
 _LETTER: Final = [_D[name] for name in DeadLetter.__struct_fields__]
@@ -113,29 +111,6 @@ def drop(engine: Engine, choice: Choice) -> tuple[int, int]:
         staying = _count(tx, and_(fits, _ASKED))
         gone = tx.execute(delete(DEAD_LETTERS).where(fits, ~_ASKED)).rowcount
     return gone, staying
-
-
-# --- the daemon's side ---
-
-
-def to_replay(engine: Engine, after: int = 0, most: int = 500, most_bytes: int = 8 * 2**20) -> list[DeadLetter]:
-    """The oldest dead letters with an id above `after` whose replay is asked for: as many as fit, at least one."""
-    with engine.connect() as tx:
-        found = tx.execute(select(_D.id, _D.size).where(_ASKED, _D.id > after).order_by(_D.id).limit(most))
-        ids: list[int] = []
-        for id, size in found:
-            most_bytes -= size
-            if ids and most_bytes < 0:
-                break
-            ids.append(id)
-        return [DeadLetter(*row) for row in tx.execute(select(*_LETTER).where(_D.id.in_(ids)).order_by(_D.id))]
-
-
-def withdraw(engine: Engine, ids: Sequence[int]) -> None:
-    """Take wishes for a replay back: the letters stay."""
-    with engine.begin() as tx:
-        for start in range(0, len(ids), _IDS):
-            tx.execute(delete(COMMANDS).where(_C.kind == REPLAY, _C.target.in_(ids[start : start + _IDS])))
 
 
 def _count(tx: Connection, fits: ColumnElement[bool]) -> int:

@@ -43,7 +43,7 @@ def _commands(connection: Connection) -> None:
 
 
 STEPS: Sequence[Callable[[Connection], None]] = (_create, _shards_of_payloads, _commands)
-"""Step n lifts a database from version n to n + 1. Steps are only ever added."""
+"""Step n lifts a database from version n to n + 1. Steps are only ever added; `records.SCHEMA` counts them."""
 
 
 def migrate(engine: Engine, alone: Callable[[Connection], None] = lambda connection: None) -> None:

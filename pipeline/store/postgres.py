@@ -8,14 +8,15 @@ transaction holds its locks no longer than IDLE_S: the server ends its session.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url, text
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from pipeline.errors import ConfigError, RetryableError, StateError
+from pipeline.store.migrations import migrate
 from pipeline.store.postgres_writes import write
-from pipeline.store.records import Commit
+from pipeline.store.records import Commit, Run
 
 IDLE_S = 5
 """A transaction in which nothing happens for so long is ended by the server: its process is stopped or gone."""
@@ -32,7 +33,6 @@ class PostgresSchema:
     """See `pipeline.store.state.Database`."""
 
     shared = True
-    upsert = staticmethod(insert)
 
     def __init__(self, url: str, schema: str) -> None:
         """Connect, and make the schema if it is not there. Raises RetryableError: no answer; StateError: refused;
@@ -66,8 +66,8 @@ class PostgresSchema:
         connection.commit()
 
     def _make_schema(self) -> None:
-        with self.writing() as tx:
-            self.alone(tx)
+        with self._transaction() as tx:
+            self._alone(tx)
             wanted = {"name": self.schema}
             if not tx.scalar(text("SELECT count(*) FROM pg_namespace WHERE nspname = :name"), wanted):
                 tx.exec_driver_sql(f"CREATE SCHEMA {self.schema}")
@@ -92,11 +92,27 @@ class PostgresSchema:
             raise StateError(f"{self.name} refuses: {said}") from error
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Run]:
+        with self.translating(), self.engine.connect() as connection:
+            yield _runner(connection)
+
+    @contextmanager
+    def writing(self, alone: bool = False) -> Iterator[Run]:
+        with self._transaction() as connection:
+            if alone:
+                self._alone(connection)
+            yield _runner(connection)
+
+    def lift(self) -> None:
+        with self.translating():
+            migrate(self.engine, self._alone)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
         with self.translating(), self.engine.begin() as connection:
             yield connection
 
-    def alone(self, connection: Connection) -> None:
+    def _alone(self, connection: Connection) -> None:
         """Keep other processes out of what must be done once (schema, migrations) until the transaction's end."""
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"dagtel {self.schema}"})
 
@@ -109,6 +125,14 @@ class PostgresSchema:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _runner(connection: Connection) -> Run:
+    def run(statement: str, *values: object) -> list[tuple[Any, ...]]:
+        found = connection.exec_driver_sql(statement.replace("?", "%s"), values or None)
+        return [tuple(row) for row in found] if found.returns_rows else []
+
+    return run
 
 
 def _parsed(url: str) -> URL:

@@ -1,11 +1,18 @@
 """What the state store takes and gives: the rows of one commit, and a shard as it was stored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 
 from pipeline.batch import WHOLE
 from pipeline.components import Payload, Position, Receipt
+
+SCHEMA = 3
+"""The schema that this program works with: how many steps `migrations.py` has."""
+
+Run: TypeAlias = Callable[..., list[tuple[Any, ...]]]
+"""Runs a statement, with a `?` for each of the values that follow it, and gives its rows."""
 
 StoredRow = tuple[bytes, int, bytes]
 """Key, version and value of a state row, encoded."""

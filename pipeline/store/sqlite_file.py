@@ -10,18 +10,19 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Final
-
-from sqlalchemy import Connection
-from sqlalchemy.dialects.sqlite import insert
+from typing import IO, TYPE_CHECKING, Final
 
 from pipeline.errors import StateError
-from pipeline.store.database import open_sqlite, plain_connection, translating
+from pipeline.store.database import connect, open_sqlite, translating
 from pipeline.store.examine import Witness, examine, generation_of
-from pipeline.store.records import Commit
+from pipeline.store.records import SCHEMA, Commit, Run
 from pipeline.store.sqlite_writes import write
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 _CLOSED: Final = "closed"
 
@@ -30,7 +31,6 @@ class SqliteFile:
     """See `pipeline.store.state.Database`."""
 
     shared = False
-    upsert = staticmethod(insert)
 
     def __init__(self, path: Path) -> None:
         """Lock and open it. Raises StateError: damaged, or in use by another process."""
@@ -40,32 +40,63 @@ class SqliteFile:
         self._witnessed = False
         self._commits = threading.Lock()
         """Held by who writes: SQLite lets a second writer wait by sleeping, longer and longer."""
+        self._reads = threading.Lock()
         self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
         try:
             examine(path, _read(self._lock))
-            self.engine = open_sqlite(path)
         except BaseException:
             self._lock.close()
             raise
 
-    def translating(self) -> AbstractContextManager[None]:
-        return translating(self.path)
+    @cached_property
+    def engine(self) -> "Engine":
+        return open_sqlite(self.path)
+
+    def lift(self) -> None:
+        with self._reads, translating(self.path):
+            if _schema_of(self._reading()) == SCHEMA:
+                return
+        from pipeline.store.migrations import migrate  # SQLAlchemy: only a store that must be lifted or made pays
+
+        with translating(self.path):
+            migrate(self.engine)
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        with self._commits, translating(self.path), self.engine.begin() as connection:
-            yield connection
+    def reading(self) -> Iterator[Run]:
+        with self._reads, translating(self.path):
+            yield _runner(self._reading())
 
-    def alone(self, connection: Connection) -> None:
-        """The lock file keeps others out."""
+    @contextmanager
+    def writing(self, alone: bool = False) -> Iterator[Run]:
+        """The lock file keeps other processes out in any case."""
+        with self._commits, translating(self.path):
+            writer = self._writing()
+            writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield _runner(writer)
+                writer.execute("COMMIT")
+            except BaseException:
+                if writer.in_transaction:  # a full disk ends the transaction by itself
+                    writer.execute("ROLLBACK")
+                raise
 
     def write(self, commit: Commit) -> str | None:
         with self._commits, translating(self.path):
-            if self._writer is None:
-                self._writer = plain_connection(self.engine)
+            writer = self._writing()
             if not self._witnessed:
-                self._bear_witness(self._writer)
-            return write(self._writer, commit)
+                self._bear_witness(writer)
+            return write(writer, commit)
+
+    def _writing(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = connect(self.path)
+        return self._writer
+
+    def _reading(self) -> sqlite3.Connection:
+        if self._reader is None:
+            self._reader = connect(self.path)
+        return self._reader
 
     def _bear_witness(self, writer: sqlite3.Connection) -> None:
         """Note the generation, once it would survive a power cut."""
@@ -74,12 +105,26 @@ class SqliteFile:
         self._witnessed = True
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self.engine.dispose()
+        for connection in (self._writer, self._reader):
+            if connection is not None:
+                connection.close()
+        if "engine" in vars(self):
+            self.engine.dispose()
         if not self._lock.closed and not Path(f"{self.path}-wal").exists():
             _note(self._lock, Witness(_read(self._lock).generation))
         self._lock.close()
+
+
+def _runner(connection: sqlite3.Connection) -> Run:
+    return lambda text, *values: connection.execute(text, values).fetchall()
+
+
+def _schema_of(connection: sqlite3.Connection) -> int:
+    """The schema of a store; 0 for a file without one."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
+        return 0
+    found = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    return int(found[0]) if found else 0
 
 
 @contextmanager

@@ -3,45 +3,50 @@
 One transaction is one moment: after any crash all of them are those of the same checkpoint. A shard has an owner
 epoch, counted up by whoever takes the shard on; a commit that carries an older one changes nothing and raises.
 All methods block and are called off the loop's thread.
+
+The statements are plain SQL that SQLite and PostgreSQL both understand: a start on a file that is up to date goes
+without SQLAlchemy, which would take a quarter of it to import.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
-from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from pipeline.components import Payload, Position, Receipt
 from pipeline.errors import StateError
-from pipeline.store import commands
-from pipeline.store.migrations import migrate
 from pipeline.store.records import (
     Ack,
     Commit,
     DeadLetter,
     OutboxRow,
+    Run,
     ShardState,
     StateRow,
     StoredRow,
     Waiting,
 )
-from pipeline.store.schema import DEAD_LETTERS, META, OUTBOX, POSITIONS, RECEIPTS, ROWS, SHARDS
 from pipeline.store.sqlite_file import SqliteFile
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 __all__ = ["Ack", "Commit", "DeadLetter", "OutboxRow", "ShardState", "StateRow", "StateStore", "StoredRow", "Waiting"]
 
 _position = msgspec.msgpack.Decoder(Position).decode
 _payload = msgspec.msgpack.Decoder(Payload).decode
 
+_LETTER: Final = ", ".join(DeadLetter.__struct_fields__)
+_ASKED: Final = "EXISTS (SELECT 1 FROM commands WHERE kind = 'dlq.replay' AND target = dead_letters.id)"
+_IDS: Final = 500
+"""Ids in one statement at most."""
+
 
 class Database(Protocol):
     """Where a state store is kept: a file of SQLite, a schema of PostgreSQL."""
 
-    engine: Engine
-    upsert: Callable[..., Any]
-    """The dialect's `insert`, which knows `on_conflict_do_update`."""
     name: str
     """As messages call it: "the state store …"."""
 
@@ -50,16 +55,21 @@ class Database(Protocol):
         """Several processes may work in it, each in its own shards."""
         ...
 
-    def translating(self) -> AbstractContextManager[None]:
-        """Database errors as ours: RetryableError where waiting may help, else StateError."""
+    @property
+    def engine(self) -> "Engine":
+        """For the functions of `commands.py`."""
         ...
 
-    def writing(self) -> AbstractContextManager[Connection]:
-        """A transaction that writes."""
+    def lift(self) -> None:
+        """Bring its schema up. Raises StateError for one of a newer program."""
         ...
 
-    def alone(self, connection: Connection) -> None:
-        """Keep other processes out of this until the transaction's end."""
+    def reading(self) -> AbstractContextManager[Run]:
+        """For statements that read. Database errors as ours: RetryableError where waiting may help, else StateError."""
+        ...
+
+    def writing(self, alone: bool = False) -> AbstractContextManager[Run]:
+        """A transaction that writes; errors as above. `alone`: other processes are kept out of this until its end."""
         ...
 
     def write(self, commit: Commit) -> str | None:
@@ -79,8 +89,7 @@ class StateStore:
         """
         self._database: Database = SqliteFile(where) if isinstance(where, Path) else where
         try:
-            with self._database.translating():
-                migrate(self._database.engine, self._database.alone)
+            self._database.lift()
             self.generation = self._next_generation()
         except BaseException:
             self.close()
@@ -97,7 +106,7 @@ class StateStore:
         return self._database.shared
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> "Engine":
         """For the functions of `commands.py`."""
         return self._database.engine
 
@@ -116,43 +125,32 @@ class StateStore:
 
         Whoever had them commits nothing to them from here on; what it committed before is in what is loaded.
         """
-        with self._database.writing() as tx:
-            epochs = {shard: self._count_up(tx, shard) for shard in sorted(shards)}  # one order: no deadlock
+        with self._database.writing() as run:
+            epochs = {shard: int(run(_COUNT_UP, shard)[0][0]) for shard in sorted(shards)}  # one order: no deadlock
             rows: dict[str, dict[tuple[str, str], list[StoredRow]]] = {shard: {} for shard in epochs}
-            for shard, owner, name, key, version, value in tx.execute(
-                select(ROWS.c.shard, ROWS.c.owner, ROWS.c.name, ROWS.c.key, ROWS.c.version, ROWS.c.value).where(
-                    ROWS.c.shard.in_(epochs)
-                )
-            ):
+            chosen = f'SELECT shard, owner, name, "key", version, value FROM rows WHERE shard IN {_marks(epochs)}'  # noqa: S608  # marks alone
+            for shard, owner, name, key, version, value in run(chosen, *epochs) if epochs else ():
                 rows[shard].setdefault((owner, name), []).append((key, version, value))
-            positions = self._positions(tx, epochs)
-            waiting = self._waiting(tx, epochs)
+            positions = _positions(run, epochs)
+            waiting = _waiting(run, epochs)
         return {
             shard: ShardState(epoch, rows[shard], positions.get(shard), [row for row in waiting if row.shard == shard])
             for shard, epoch in epochs.items()
         }
 
-    def _count_up(self, tx: Connection, shard: str) -> int:
-        statement = self._database.upsert(SHARDS).values(shard=shard, epoch=1)
-        counted = statement.on_conflict_do_update(index_elements=["shard"], set_={"epoch": SHARDS.c.epoch + 1})
-        return int(tx.execute(counted.returning(SHARDS.c.epoch)).scalar_one())
-
     def taken_over(self, epochs: Mapping[str, int]) -> str | None:
         """The first of these shards that has another owner than the one of this epoch; None where there is none."""
-        with self._read() as tx:
-            found = tx.execute(select(SHARDS.c.shard, SHARDS.c.epoch).where(SHARDS.c.shard.in_(list(epochs))))
-            stored = {row.shard: row.epoch for row in found}
+        if not epochs:
+            return None
+        with self._database.reading() as run:
+            chosen = f"SELECT shard, epoch FROM shards WHERE shard IN {_marks(epochs)}"  # noqa: S608  # marks alone
+            stored: dict[str, int] = dict(run(chosen, *epochs))
         return next((shard for shard, epoch in epochs.items() if stored.get(shard) != epoch), None)
 
     def positions(self, sources: Iterable[str]) -> dict[str, Position]:
         """The stored positions of these sources; those that have none are left out."""
-        with self._read() as tx:
-            return self._positions(tx, sources)
-
-    def _positions(self, tx: Connection, sources: Iterable[str]) -> dict[str, Position]:
-        wanted = list(sources)
-        found = tx.execute(select(POSITIONS.c.source, POSITIONS.c.data).where(POSITIONS.c.source.in_(wanted)))
-        return {source: _position(data) for source, data in found}
+        with self._database.reading() as run:
+            return _positions(run, list(sources))
 
     # --- commits ---
 
@@ -167,92 +165,115 @@ class StateStore:
 
     def waiting(self) -> list[Waiting]:
         """The outbox without its bytes, in the order of building."""
-        with self._read() as tx:
-            return self._waiting(tx, None)
-
-    def _waiting(self, tx: Connection, shards: Iterable[str] | None) -> list[Waiting]:
-        chosen = select(OUTBOX.c.id, OUTBOX.c.exporter, OUTBOX.c.size, OUTBOX.c.shard)
-        if shards is not None:
-            chosen = chosen.where(OUTBOX.c.shard.in_(list(shards)))
-        return [Waiting(*row) for row in tx.execute(chosen.order_by(OUTBOX.c.epoch, OUTBOX.c.id))]
+        with self._database.reading() as run:
+            return _waiting(run, None)
 
     def payload(self, id: int) -> Payload | None:
         """One payload's bytes; None when it is no longer in the outbox."""
-        with self._read() as tx:
-            data = tx.scalar(select(OUTBOX.c.data).where(OUTBOX.c.id == id))
-        return None if data is None else _payload(data)
+        with self._database.reading() as run:
+            found = run("SELECT data FROM outbox WHERE id = ?", id)
+        return _payload(found[0][0]) if found else None
 
     def receipts(self, place: str = "") -> dict[str, Receipt]:
         """What each exporter in this place wants to be given back."""
-        with self._read() as tx:
-            found = tx.execute(select(RECEIPTS.c.exporter, RECEIPTS.c.data).where(RECEIPTS.c.place == place))
-            return {row.exporter: row.data for row in found}
+        with self._database.reading() as run:
+            return dict(run("SELECT exporter, data FROM receipts WHERE place = ?", place))
 
     # --- owners of state ---
 
     def owners(self) -> set[str]:
         """The components that have state."""
-        with self._read() as tx:
-            return set(tx.scalars(select(ROWS.c.owner).distinct()))
+        with self._database.reading() as run:
+            return {owner for (owner,) in run("SELECT DISTINCT owner FROM rows")}
 
     def move(self, old: str, new: str) -> None:
         """Give the state of one component to another."""
-        with self._database.writing() as tx:
-            tx.execute(update(ROWS).where(ROWS.c.owner == old).values(owner=new))
+        with self._database.writing() as run:
+            run("UPDATE rows SET owner = ? WHERE owner = ?", new, old)
 
     def forget(self, owner: str) -> None:
         """Delete a component's state."""
-        with self._database.writing() as tx:
-            tx.execute(delete(ROWS).where(ROWS.c.owner == owner))
+        with self._database.writing() as run:
+            run("DELETE FROM rows WHERE owner = ?", owner)
 
     # --- dead letters ---
 
     def dead_letters(self, limit: int = 1000, after: int = 0) -> list[DeadLetter]:
         """Dead letters with an id above `after`, oldest first."""
-        columns = [c for c in DEAD_LETTERS.c if c.name != "size"]
-        with self._read() as tx:
-            found = tx.execute(
-                select(*columns).where(DEAD_LETTERS.c.id > after).order_by(DEAD_LETTERS.c.id).limit(limit)
-            )
-            return [DeadLetter(*row) for row in found]
+        with self._database.reading() as run:
+            found = run(f"SELECT {_LETTER} FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?", after, limit)  # noqa: S608  # marks alone
+        return [DeadLetter(*row) for row in found]
 
-    def to_replay(self, after: int) -> list[DeadLetter]:
-        """Some dead letters with an id above `after` whose replay is asked for, oldest first."""
-        with self._database.translating():
-            return commands.to_replay(self.engine, after)
+    def to_replay(self, after: int = 0, most: int = _IDS, most_bytes: int = 8 * 2**20) -> list[DeadLetter]:
+        """The oldest dead letters with an id above `after` whose replay is asked for: as many as fit, at least one."""
+        with self._database.reading() as run:
+            sizes = f"SELECT id, size FROM dead_letters WHERE {_ASKED} AND id > ? ORDER BY id LIMIT ?"  # noqa: S608  # marks alone
+            ids: list[int] = []
+            for id, size in run(sizes, after, most):
+                most_bytes -= size
+                if ids and most_bytes < 0:
+                    break
+                ids.append(id)
+            if not ids:
+                return []
+            chosen = f"SELECT {_LETTER} FROM dead_letters WHERE id IN {_marks(ids)} ORDER BY id"  # noqa: S608  # marks alone
+            return [DeadLetter(*row) for row in run(chosen, *ids)]
 
     def withdraw_replays(self, ids: Sequence[int]) -> None:
         """These dead letters stay; nobody waits for their replay any more."""
-        with self._database.translating():
-            commands.withdraw(self.engine, ids)
+        with self._database.writing() as run:
+            for start in range(0, len(ids), _IDS):
+                some = ids[start : start + _IDS]
+                run(f"DELETE FROM commands WHERE kind = 'dlq.replay' AND target IN {_marks(some)}", *some)  # noqa: S608  # marks alone
 
     def trim_dead_letters(self, cap: int) -> int:
         """Drop the oldest dead letters until all bodies together hold at most `cap` bytes; says how many went."""
-        with self._database.writing() as tx:
-            excess = int(tx.scalar(select(func.coalesce(func.sum(DEAD_LETTERS.c.size), 0))) or 0) - cap
+        with self._database.writing() as run:
+            excess = int(run("SELECT coalesce(sum(size), 0) FROM dead_letters")[0][0]) - cap
             gone: list[int] = []
-            for id, size in tx.execute(select(DEAD_LETTERS.c.id, DEAD_LETTERS.c.size).order_by(DEAD_LETTERS.c.id)):
+            for id, size in run("SELECT id, size FROM dead_letters ORDER BY id") if excess > 0 else ():
                 if excess <= 0:
                     break
                 gone.append(id)
                 excess -= size
             if gone:
-                tx.execute(delete(DEAD_LETTERS).where(DEAD_LETTERS.c.id <= gone[-1]))
+                run("DELETE FROM dead_letters WHERE id <= ?", gone[-1])
         return len(gone)
 
     def _next_generation(self) -> int:
-        with self._database.writing() as tx:
-            self._database.alone(tx)
-            generation = int(tx.scalar(select(META.c.value).where(META.c.key == "generation")) or 0) + 1
-            value = str(generation)
-            statement = self._database.upsert(META).values(key="generation", value=value)
-            tx.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+        with self._database.writing(alone=True) as run:
+            found = run("SELECT value FROM meta WHERE key = 'generation'")
+            generation = int(found[0][0] if found else 0) + 1
+            run(_SET_GENERATION, str(generation))
         return generation
 
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        with self._database.translating(), self._database.engine.connect() as connection:
-            yield connection
+
+_COUNT_UP: Final = (
+    "INSERT INTO shards (shard, epoch) VALUES (?, 1) "
+    "ON CONFLICT (shard) DO UPDATE SET epoch = shards.epoch + 1 RETURNING epoch"
+)
+_SET_GENERATION: Final = (
+    "INSERT INTO meta (key, value) VALUES ('generation', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+
+
+def _marks(values: Collection[object]) -> str:
+    return f"({','.join('?' * len(values))})"
+
+
+def _positions(run: Run, sources: Collection[str]) -> dict[str, Position]:
+    if not sources:
+        return {}
+    found = run(f"SELECT source, data FROM positions WHERE source IN {_marks(sources)}", *sources)  # noqa: S608  # marks alone
+    return {source: _position(data) for source, data in found}
+
+
+def _waiting(run: Run, shards: Collection[str] | None) -> list[Waiting]:
+    if shards is not None and not shards:
+        return []
+    chosen = f" WHERE shard IN {_marks(shards)}" if shards is not None else ""
+    found = run(f"SELECT id, exporter, size, shard FROM outbox{chosen} ORDER BY epoch, id", *(shards or ()))  # noqa: S608  # marks alone
+    return [Waiting(*row) for row in found]
 
 
 def replaced_by(shard: str) -> StateError:

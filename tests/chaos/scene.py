@@ -60,6 +60,8 @@ class Scene:
             "processors.dedup.catch_up_after": "0s",
         }
         self.started: list[Daemon] = []
+        self.starts: list[float] = []
+        """When they were started (wall clock, seconds)."""
 
     @property
     def log(self) -> str:
@@ -72,6 +74,7 @@ class Scene:
         command += [part for key, value in self.sets.items() for part in ("--set", f"{key}={value}")]
         daemon = Daemon(*command, *more, environment=self.environment, log=self.folder / "daemon.log")
         self.started.append(daemon)
+        self.starts.append(time.time())
         return daemon
 
     def once(self, within_s: float = 300) -> None:
@@ -113,6 +116,15 @@ class Scene:
             return lag is not None and lag <= most
 
         self.wait(f"{most} records left", found, within_s)
+
+    def idle(self, partitions: int, within_s: float = 120) -> None:
+        """Wait until all is read and all is sent."""
+
+        def found() -> bool:
+            queues = self.figures("dagtel_exporter_queue_size")
+            return self.lag(partitions) == 0 and bool(queues) and not sum(queues.values())
+
+        self.wait("all read and sent", found, within_s)
 
     def ready(self) -> bool:
         try:

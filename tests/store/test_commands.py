@@ -80,9 +80,9 @@ def test_a_replay_is_asked_for_once_and_the_letter_goes_with_the_commit_that_hol
     store.commit(Commit(dead=dead))
     assert commands.ask_for_replay(store.engine, Choice(), partly=False) == Asked(2, 0, 1, 1)
     assert commands.ask_for_replay(store.engine, Choice(), partly=True) == Asked(1, 2, 1, 0)
-    assert commands.to_replay(store.engine, most=2) == dead[:2]
-    assert commands.to_replay(store.engine, most_bytes=1) == dead[:1], "one at least, however large"
-    assert commands.to_replay(store.engine, after=1, most_bytes=1) == dead[1:2]
+    assert store.to_replay(most=2) == dead[:2]
+    assert store.to_replay(most_bytes=1) == dead[:1], "one at least, however large"
+    assert store.to_replay(after=1, most_bytes=1) == dead[1:2]
     assert asked(store) == [1, 2, 4]
     store.commit(Commit(replayed=[1, 4], dead=[letter(9)]))
     assert asked(store) == [2]

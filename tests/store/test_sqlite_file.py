@@ -1,12 +1,16 @@
 """The state store's SQLite file: its lock, and what is wrong with it."""
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.components import Payload
 from pipeline.errors import StateError
+from pipeline.store.migrations import STEPS
+from pipeline.store.records import SCHEMA
 from pipeline.store.state import Ack, Commit, OutboxRow, StateStore
 
 
@@ -68,3 +72,15 @@ def test_a_store_of_the_first_schema_is_lifted_with_what_waits_in_it(path: Path)
     again.commit(Commit(acks=[Ack(2, "loki", b"s")]))
     assert again.receipts() == {"loki": b"s"}
     again.close()
+
+
+def test_a_start_on_a_store_of_this_schema_does_without_sqlalchemy(path: Path) -> None:
+    """It is a quarter of what a start imports."""
+    assert len(STEPS) == SCHEMA
+    StateStore(path).close()
+    code = (
+        "import sys; from pathlib import Path; from pipeline.store.state import StateStore\n"
+        "store = StateStore(Path(sys.argv[1])); store.take_shard('whole'); store.waiting(); store.receipts()\n"
+        "store.owners(); store.to_replay(); store.close(); sys.exit('sqlalchemy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 0
