@@ -108,7 +108,7 @@ class Scene:
         found = self.figures("dagtel_kafka_receiver_offset_lag")
         return int(sum(found.values())) if len(found) == partitions else None
 
-    def wait_for_lag(self, most: int, partitions: int, within_s: float = 120) -> None:
+    def wait_for_lag(self, most: int, partitions: int, within_s: float = 240) -> None:
         """Wait until so few records are left to be read."""
 
         def found() -> bool:
@@ -117,7 +117,7 @@ class Scene:
 
         self.wait(f"{most} records left", found, within_s)
 
-    def idle(self, partitions: int, within_s: float = 120) -> None:
+    def idle(self, partitions: int, within_s: float = 240) -> None:
         """Wait until all is read and all is sent."""
 
         def found() -> bool:
@@ -133,8 +133,8 @@ class Scene:
         except (URLError, OSError):
             return False
 
-    def wait(self, what: str, found: Callable[[], Any], within_s: float = 60) -> Any:
-        """Wait for a condition, asking often; the daemon must live on meanwhile."""
+    def wait(self, what: str, found: Callable[[], Any], within_s: float = 180) -> Any:
+        """Wait for a condition, asking often; the daemon must live on. The time is for a machine that is busy."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             if answer := found():

@@ -22,7 +22,7 @@ from tests.integration.conftest import ROOT, free_port, get
 
 START_S = 15.0
 """The first scrape after a start comes no later."""
-SCRAPED_S = 60.0
+SCRAPED_S = 120.0
 
 
 class Growth(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from tests.chaos.scene import HERE, Scene, different, size, undisturbed
 from tests.chaos.table import Row, record
 from tests.chaos.verdict import compared
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 EVENTS = size(2_000, 20_000)
 PARTITIONS = 2

@@ -15,7 +15,7 @@ from tests.chaos.scene import Scene, size, undisturbed
 from tests.chaos.scraping import prometheus
 from tests.chaos.table import Row, record
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 WHOLE = 2177
 """Events of the corpus once; then every run in it has ended."""

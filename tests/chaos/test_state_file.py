@@ -21,7 +21,7 @@ from tests.small_disk import fill as fill_up
 from tests.small_disk import small
 from tests.store.damage import DAMAGE, PARTS
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PARTITIONS = 2
 FULL = size(2, 6)
@@ -42,7 +42,7 @@ def test_a_full_disk_stops_the_intake_and_it_goes_on_when_there_is_room(
     back: list[float] = []
     with small(tmp_path / "small", DISK) as disk, watched(here) as scraped:
         here.environment["DAGTEL_STATE"] = str(disk / "state.db")
-        here.sets["service.intake.max_bytes"] = "64KiB"
+        here.sets |= {"service.intake.max_bytes": "64KiB", "receivers.kafka.max_poll_records": "50"}
         daemon = here.start()
         anyio.run(write, here.backends["kafka"], here.name, parts[0])
         here.wait("the first events are read", lambda: here.lag(PARTITIONS) == 0)

@@ -16,7 +16,7 @@ from tests.chaos.scraping import watched
 from tests.chaos.table import Row, record, seconds
 from tests.chaos.verdict import compared
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 EVENTS = size(20_000, 200_000)
 STOPS = size(3, 10)
