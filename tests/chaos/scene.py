@@ -60,6 +60,8 @@ class Scene:
             "processors.dedup.catch_up_after": "0s",
         }
         self.started: list[Daemon] = []
+        self.starts: list[float] = []
+        """When they were started (wall clock, seconds)."""
 
     @property
     def log(self) -> str:
@@ -75,6 +77,7 @@ class Scene:
     def start(self, *more: str) -> Daemon:
         daemon = Daemon(*self.command(self.sets), *more, environment=self.environment, log=self.folder / "daemon.log")
         self.started.append(daemon)
+        self.starts.append(time.time())
         return daemon
 
     def once(self, within_s: float = 300) -> None:
@@ -108,7 +111,7 @@ class Scene:
         found = self.figures("dagtel_kafka_receiver_offset_lag")
         return int(sum(found.values())) if len(found) == partitions else None
 
-    def wait_for_lag(self, most: int, partitions: int, within_s: float = 120) -> None:
+    def wait_for_lag(self, most: int, partitions: int, within_s: float = 240) -> None:
         """Wait until so few records are left to be read."""
 
         def found() -> bool:
@@ -117,11 +120,20 @@ class Scene:
 
         self.wait(f"{most} records left", found, within_s)
 
+    def idle(self, partitions: int, within_s: float = 240) -> None:
+        """Wait until all is read and all is sent."""
+
+        def found() -> bool:
+            queues = self.figures("dagtel_exporter_queue_size")
+            return self.lag(partitions) == 0 and bool(queues) and not sum(queues.values())
+
+        self.wait("all read and sent", found, within_s)
+
     def ready(self) -> bool:
         return is_ready(self.health)
 
-    def wait(self, what: str, found: Callable[[], Any], within_s: float = 60) -> Any:
-        """Wait for a condition, asking often; the daemon must live on meanwhile."""
+    def wait(self, what: str, found: Callable[[], Any], within_s: float = 180) -> Any:
+        """Wait for a condition, asking often; the daemon must live on. The time is for a machine that is busy."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             if answer := found():

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -15,10 +14,12 @@ from aiokafka import AIOKafkaProducer
 from benchmarks.load import Record
 from tests.chaos.events import Truth, alarm, headers, make_topic, mixed, recorded_at
 from tests.chaos.faulty import FAULTS, Fault, Faulty, faulty
-from tests.chaos.scene import LONG, Scene, different, size, undisturbed, whole
+from tests.chaos.scene import LONG, Scene, size
+from tests.chaos.scraping import watched
 from tests.chaos.table import Row, record, seconds
+from tests.chaos.verdict import compared
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NAMES = ("jaeger", "loki", "webhook")
 ALARMS = size(15, 60)
@@ -27,7 +28,7 @@ TICK_S = 0.1
 BESIDE = 40
 """Recorded events that flow with each."""
 ALERT_S = 2.0
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 PARTITIONS = 2
 
 
@@ -100,45 +101,36 @@ def test_a_backend_in_trouble_delays_no_other_and_nothing_is_lost(
     here.environment |= {"DAGTEL_JAEGER_ENDPOINT": wrong["jaeger"].url, "DAGTEL_LOKI_ENDPOINT": wrong["loki"].url}
     here.sets |= {f"exporters.{name}.timeout": "10s" for name in NAMES}  # so that 5 s are slow, and not no answer
     plan = phases()
-    made = anyio.run(_broken, here, wrong, plan)
-    truth = Truth(made)
-    here.wait("all sent", lambda: sum(here.figures("dagtel_exporter_queue_size").values()) == 0, PATIENCE_S)
-    code = here.started[0].stop()
+    with watched(here) as scraped:
+        made = anyio.run(_broken, here, wrong, plan)
+        here.idle(PARTITIONS, PATIENCE_S)
+        scraped.judge()
+        assert here.started[0].stop() == 0, here.log[-4000:]
     here.once()  # runs that were cut short by the end of the load are closed
 
-    lost, doubled, worst = different(here.counters(), undisturbed(here))
-    lines = here.in_loki(truth)
-    lost_lines, doubled_lines = truth.events - len(lines), sum(lines.values()) - len(lines)
-    broken = {run: found for run in truth.runs if (found := whole(here.spans(run), truth.attempts[run]))}
-    told = Counter(alert["job"] for alert in alerts if alert["state"] == "firing" and alert["job"] in truth.alarms)
+    found = compared(here, Truth(made), alerts)
     unanswered = sum(call.forwarded and not call.answered for call in wrong["webhook"].calls)
-    twice = sum(told.values()) - len(told)
-    latencies = _latencies(wrong["webhook"], [phase for phase in plan if phase.backend != "webhook"])
     for number, fault in enumerate(FAULTS):
         those = [phase for phase in plan if phase.fault == fault]
-        own = _latencies(wrong["webhook"], [phase for phase in those if phase.backend != "webhook"])
         record(
             Row(
                 order=2 + number / 10,
                 fault=f"{', '.join(phase.backend for phase in those)} {NAMED[fault]}",
                 times=len(those),
                 events=sum(len(phase.sent) for phase in those) * (BESIDE + 13),
-                lost=lost + lost_lines + len(broken) + len(truth.alarms - told.keys()),
-                doubled=doubled + doubled_lines,
+                lost=found.lost,
+                doubled=found.doubled,
                 recovery=seconds([phase.recovery for phase in those]),
-                seen=_said(own),
+                seen=_said(_latencies(wrong["webhook"], those)) + scraped.seen,
             )
         )
-    assert code == 0, here.log[-4000:]
-    assert (lost, doubled, worst) == (0, 0, [])
-    assert (lost_lines, doubled_lines) == (0, 0)
-    assert broken == {}
-    assert told.keys() == truth.alarms
-    assert twice <= unanswered, "only a call that the webhook got and that had no answer may come twice"
-    assert _p99(latencies) < ALERT_S, sorted(latencies)[-10:]
-    for phase in plan:
-        for name in set(NAMES) - {phase.backend}:
-            assert _gap(wrong[name], phase) < ALERT_S + 1, f"{name} waited while {phase.backend} was {phase.fault}"
+    found.check(repeats=unanswered)  # what the webhook got and gave no answer to may come twice
+    if LONG:  # the short form runs beside anything
+        latencies = _latencies(wrong["webhook"], plan)
+        assert _p99(latencies) < ALERT_S, sorted(latencies)[-10:]
+        for phase in plan:
+            for name in set(NAMES) - {phase.backend}:
+                assert _gap(wrong[name], phase) < ALERT_S + 1, f"{name} waited while {phase.backend} was {phase.fault}"
 
 
 NAMED = {
@@ -175,6 +167,7 @@ async def _phase(here: Scene, wrong: dict[str, Faulty], phase: Phase, traffic: T
         job, at = await traffic.tick()
         phase.sent[job] = at
         await anyio.sleep(TICK_S)
+    await _until(here, lambda: _others_have_all(here, wrong, phase))  # and that backend is still in trouble
     proxy.fault = None
     phase.ended = time.time()
 
@@ -192,14 +185,25 @@ async def _until(here: Scene, found: Callable[[], bool]) -> None:
     await anyio.to_thread.run_sync(here.wait, "recovery", found, PATIENCE_S)
 
 
+def _others_have_all(here: Scene, wrong: dict[str, Faulty], phase: Phase) -> bool:
+    """Whether all that was sent in a phase has got to every backend but the one in trouble."""
+    queues = here.figures("dagtel_exporter_queue_size")
+    waiting = sum(queues.get(frozenset({("exporter", name)}), 1.0) for name in NAMES if name != phase.backend)
+    if here.lag(PARTITIONS) != 0 or waiting:
+        return False
+    told = {found["job"] for call in wrong["webhook"].calls if call.answered for found in [json.loads(call.body)]}
+    return phase.backend == "webhook" or phase.sent.keys() <= told
+
+
 def _latencies(webhook: Faulty, plan: list[Phase]) -> list[float]:
-    """Seconds from a failure's append to the first call about it, over these phases."""
+    """Seconds from a failure's append to the first call about it, over the phases in which another was in trouble."""
     first: dict[str, float] = {}
     for call in webhook.calls:
         found = json.loads(call.body)
         if found["state"] == "firing":
             first.setdefault(found["job"], call.at)
-    return [first[job] - at for phase in plan for job, at in phase.sent.items() if job in first]
+    others = [phase for phase in plan if phase.backend != "webhook"]
+    return [first[job] - at for phase in others for job, at in phase.sent.items()]
 
 
 def _p99(found: list[float]) -> float:

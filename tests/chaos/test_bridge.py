@@ -22,7 +22,7 @@ from tests.chaos.table import Row, record, seconds
 from tests.integration.conftest import Daemon
 from tests.receivers.postgres_dagster import PostgresDagster, new_database
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 EVENTS = size(6_000, 120_000)
 KILLS = size(4, 25)

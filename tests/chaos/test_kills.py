@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +9,12 @@ import anyio
 import pytest
 
 from tests.chaos.events import Truth, fill, mixed, recorded_at
-from tests.chaos.scene import Scene, different, figures_of, size, undisturbed, whole
+from tests.chaos.scene import Scene, figures_of, size
+from tests.chaos.scraping import watched
 from tests.chaos.table import Row, record, seconds
+from tests.chaos.verdict import compared
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 EVENTS = size(20_000, 200_000)
 KILLS = size(4, 25)
@@ -30,38 +31,32 @@ def test_kill_9_at_random_moments_loses_nothing_and_counts_nothing_twice(
     anyio.run(fill, here.backends["kafka"], here.name, made, PARTITIONS)
     here.sets |= {"receivers.kafka.max_poll_records": "500", "service.checkpoint_interval": "100ms"}
     here.sets |= {"service.intake.max_bytes": "1MB"}
-    starts = _killed(here, len(made))
+    with watched(here) as scraped:
+        starts = _killed(here, len(made))
+        daemon = here.start()
+        here.idle(PARTITIONS)
+        scraped.judge()
+        assert daemon.stop() == 0
     here.once()
 
     truth = Truth(made)
-    lost, doubled, worst = different(here.counters(), undisturbed(here))
-    by_formula = figures_of(here.counters())
-    assert by_formula == (truth.materializations, truth.checks, truth.runs_ended)
-    lines = here.in_loki(truth)
-    lost_lines, doubled_lines = truth.events - len(lines), sum(lines.values()) - len(lines)
-    broken = {run: wrong for run in truth.runs if (wrong := whole(here.spans(run), truth.attempts[run]))}
-    fired = [alert for alert in alerts if alert["state"] == "firing"]
-    told = Counter(alert["job"] for alert in fired if alert["job"] in truth.alarms)
-    repeats = Counter((alert["key"], alert["state"], alert["last_at"]) for alert in alerts)
-    twice = sum(count - 1 for count in repeats.values())
+    assert figures_of(here.counters()) == (truth.materializations, truth.checks, truth.runs_ended)
+    found = compared(here, truth, alerts)
+    notifications, twice = found.notifications
     record(
         Row(
             order=1,
             fault="kill -9 of the daemon",
             times=KILLS,
             events=len(made),
-            lost=lost + lost_lines + len(broken) + len(truth.alarms - told.keys()),
-            doubled=doubled + doubled_lines,
+            lost=found.lost,
+            doubled=found.doubled,
             recovery=f"{seconds(starts)} from start to the first event",
-            seen=f"{len(truth.runs):,} traces whole; {len(repeats)} notifications, {twice} of them twice: "
-            "the call was cut off, or its answer not yet stored",
+            seen=f"{len(truth.runs):,} traces whole; {notifications} notifications, {twice} of them twice: "
+            f"the call was cut off, or its answer not yet stored{scraped.seen}",
         )
     )
-    assert (lost, doubled, worst) == (0, 0, [])
-    assert (lost_lines, doubled_lines) == (0, 0)
-    assert broken == {}
-    assert told.keys() == truth.alarms
-    assert twice <= KILLS, "only a call that a kill cut off may come twice"
+    found.check(repeats=KILLS)
 
 
 def _killed(here: Scene, records: int) -> list[float]:

@@ -1,7 +1,6 @@
 """The disk under the state file is full: no input is taken, everybody is told, and it goes on by itself."""
 
 import os
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.daemon import DAGTEL, ROOT, Daemon, append, counters, lines, until
+from tests.small_disk import fill, small
 
 SIZE = 6 * 2**20
 
@@ -17,27 +17,8 @@ SIZE = 6 * 2**20
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 6 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    command = [mount or "mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
-    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a small file system cannot be mounted here (not root)")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Leave no room."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        block = 2**16
-        while block:
-            try:
-                file.write(b"x" * block)
-            except OSError:
-                block //= 2
-    return filler
+    with small(tmp_path / "disk", SIZE) as folder:
+        yield folder
 
 
 def test_a_full_disk_stops_the_intake_and_nothing_else_and_nothing_is_lost(daemon: Daemon, small_disk: Path) -> None:

@@ -11,6 +11,7 @@ from pipeline.components import Position
 from pipeline.errors import StateError
 from pipeline.store.beside import open_beside
 from pipeline.store.state import Commit, StateRow, StateStore
+from tests.store.damage import DAMAGE, PARTS, wal
 
 
 def commits(store: StateStore, count: int, first: int = 0) -> None:
@@ -23,7 +24,7 @@ def commits(store: StateStore, count: int, first: int = 0) -> None:
 def crashed(store: StateStore, folder: Path) -> Path:
     """The files as a kill leaves them."""
     folder.mkdir()
-    for suffix in ("", "-wal", "-shm", ".lock"):
+    for suffix in PARTS:
         shutil.copy(f"{store_path(store)}{suffix}", folder / f"state.db{suffix}")
     return folder / "state.db"
 
@@ -52,32 +53,6 @@ def test_a_killed_store_has_all_that_was_committed(killed: Path) -> None:
     again = StateStore(killed)
     assert again.positions(["s"])["s"].next == 40
     again.close()
-
-
-def overwrite(path: Path, at: int, data: bytes) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        file.write(data)
-
-
-def wal(path: Path) -> Path:
-    return Path(f"{path}-wal")
-
-
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "the header is overwritten": lambda path: overwrite(path, 0, b"nonsense" * 4),
-    "a page in the middle is overwritten": lambda path: (wal(path).unlink(), overwrite(path, 4096 * 5, b"\x07" * 4096)),
-    "the file is cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "the file is cut within its header": lambda path: path.write_bytes(path.read_bytes()[:50]),
-    "the file is empty": lambda path: path.write_bytes(b""),
-    "the file and its log are empty": lambda path: (path.write_bytes(b""), wal(path).write_bytes(b"")),
-    "the file is gone": lambda path: path.unlink(),
-    "the file and its log are gone": lambda path: (path.unlink(), wal(path).unlink()),
-    "the log is gone": lambda path: wal(path).unlink(),
-    "the log is empty": lambda path: wal(path).write_bytes(b""),
-    "the log's header is overwritten": lambda path: overwrite(wal(path), 0, b"nonsense" * 4),
-    "the log is cut within its first commit": lambda path: wal(path).write_bytes(wal(path).read_bytes()[:2000]),
-}
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
