@@ -18,7 +18,7 @@ from tests.chaos.scene import Scene
 TICK_S = 0.3
 BESIDE = 40
 """Recorded events that flow with each failing run."""
-AHEAD = 8
+AHEAD = 4
 """So many failures may wait to be told; then the flow waits, too, and a slow machine is not buried in it."""
 PATIENCE_S = 120.0
 
