@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from pipeline.signals import Alert, AlertState, Decision, Severity
+from pipeline.signals import Alert, AlertState, Decision, Member, Severity
 from processors.alert_members import member
 from processors.alert_state import Life, Policy, decode, encode
 
@@ -60,6 +60,7 @@ def begin(finding: Alert, occurrence: int, policy: Policy, starts: tuple[int, ..
         first_ns=finding.first_ns,
         last_ns=finding.last_ns,
         partitions=(finding.partition,) if finding.partition else (),
+        planned=finding.planned,
         starts=known,
         flaps_ns=finding.now_ns if flaps else 0,
         changed_ns=finding.now_ns,
@@ -93,6 +94,8 @@ def again(life: Life, finding: Alert, fresh: bool, policy: Policy) -> Life:
         since=life.since + 1,
         failing=life.failing + fresh,
         partitions=_with(life.partitions, finding.partition),
+        planned=max(life.planned, finding.planned) if finding.asset == life.asset else life.planned,
+        members=_counted(life, finding),
         flaps_ns=life.flaps_ns if life.failing else now,
         changed_ns=now if fresh else life.changed_ns,
         chronic=life.chronic and not fresh,
@@ -306,6 +309,7 @@ def _told(life: Life, state: AlertState, now_ns: int, count: int, window_ns: int
         reason=reason,
         partitions=life.partitions,
         failing=life.failing,
+        planned=life.planned if all(other.asset == life.asset for other in life.members) else 0,
         escalate_to=policy.escalate_to if escalated else (),
         repeat_ns=policy.repeat_every_ns if repeats else 0,
         members=life.members,
@@ -324,6 +328,16 @@ def _latest(life: Life, finding: Alert) -> bytes:
     if finding.impact is None and (impact := decode(life.raw).impact) is not None:
         finding = msgspec.structs.replace(finding, impact=impact)
     return encode(finding)
+
+
+def _counted(life: Life, finding: Alert) -> tuple[Member, ...]:
+    """The problems that are told with it, the one that failed again with a failure more."""
+    if finding.fingerprint == life.fingerprint:
+        return life.members
+    return tuple(
+        msgspec.structs.replace(other, count=other.count + 1) if other.key == finding.fingerprint else other
+        for other in life.members
+    )
 
 
 def _worse(one: Severity, other: Severity) -> Severity:
