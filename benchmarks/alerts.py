@@ -1,14 +1,15 @@
-"""What many open problems cost: memory, a checkpoint, and what is said of them. `python -m benchmarks.alerts [COUNT]`
+"""What alerts cost: many open problems, and the time from Kafka to the notifier. `python -m benchmarks.alerts [COUNT]`
 
 COUNT (100,000) problems of as many assets fail, a thousand a minute and checkpoint, each with an error, an impact and
-owners; then a thousand of them fail again between two checkpoints, on the real state store.
-
-2026-11, 2 shared cores, Python 3.11: 100,000 open take 174 MB; a new one 39 µs; a checkpoint with 1,000 changed ones
-2.1 ms within the pause (encode) and 38 ms beside it (write).
+owners; then a thousand of them fail again between two checkpoints, on the real state store. Then `alert_latency` on the
+Kafka that DAGTEL_TEST_KAFKA names, else one that tests/backends/kafka starts, for BENCH_SECONDS (60). It writes
+benchmarks/ALERTS.md.
 """
 
 import asyncio
 import gc
+import os
+import platform
 import statistics
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.__main__ import kafka, sink
+from benchmarks.alert_latency import measure
 from pipeline.batch import WHOLE, Batch
 from pipeline.channels import NOBODY
 from pipeline.clock import MINUTE, SECOND
@@ -59,7 +62,9 @@ def finding(number: int, at_ns: int) -> Alert:
 IMPACTS = [Impact({f"mart/{n}_{m}": m + 1 for m in range(5)}, ("Overview",), ("team:bi",)) for n in range(100)]
 
 
-async def main(count: int) -> None:
+async def open_problems(count: int) -> list[str]:
+    """Lines of a report."""
+    lines: list[str] = []
     process, state = psutil.Process(), Tables()
     config = DedupConfig(max_open=2 * count, group_wait=Duration(0))
     dedup = Dedup(config, FakeContext("dedup", state=state))  # type: ignore[arg-type]
@@ -79,7 +84,8 @@ async def main(count: int) -> None:
             taken += time.perf_counter() - began
             parts(store, state, epoch)
         gc.collect()
-        print(f"{count:,} open: {(process.memory_info().rss - before) / 1e6:.0f} MB, {taken / count * 1e6:.0f} µs each")
+        used = (process.memory_info().rss - before) / 1e6
+        lines.append(f"{count:,} open problems take {used:.0f} MB, each new one {taken / count * 1e6:.0f} µs.")
         encodes, writes, calls = [], [], []
         for number in range(ROUNDS):
             now += SECOND
@@ -90,12 +96,15 @@ async def main(count: int) -> None:
             encode, write = parts(store, state, epoch)
             encodes.append(encode)
             writes.append(write)
-        for name, values in (("encode", encodes), ("write", writes), ("process", calls)):
-            print(f"{AGAIN:,} again, {name}: {statistics.median(values) * 1e3:.1f} ms, most {max(values) * 1e3:.1f} ms")
+        for name, values in (("within the pause", encodes), ("beside it", writes), ("for counting them", calls)):
+            median, most = statistics.median(values) * 1e3, max(values) * 1e3
+            lines.append(f"A checkpoint with {AGAIN:,} changed ones, {name}: {median:.1f} ms, most {most:.1f} ms.")
         began = time.perf_counter()
         told = await timers(state, dedup, now + 62 * MINUTE)
-        print(f"the next hour's timers: {(time.perf_counter() - began) * 1e3:.0f} ms, {told:,} messages leave")
+        took = (time.perf_counter() - began) * 1e3
+        lines.append(f"The timers of the next hour: {took:.0f} ms; {told:,} messages leave.")
         store.close()
+    return lines
 
 
 async def timers(state: Tables, dedup: Dedup, until_ns: int) -> int:
@@ -127,5 +136,19 @@ def parts(store: StateStore, state: Tables, epoch: int) -> tuple[float, float]:
     return encoded - began, time.perf_counter() - encoded
 
 
+def main(count: int, seconds: float) -> None:
+    """Both measurements, into ALERTS.md."""
+    opened = asyncio.run(open_problems(count))
+    print("\n".join(opened), flush=True)
+    with kafka() as bootstrap, sink() as url:
+        told = asyncio.run(measure(bootstrap, url, seconds))
+    machine = f"{platform.machine()}, {os.cpu_count()} shared cores, Python {platform.python_version()}"
+    parts = ["# Alerts", "", f"Made by `python -m benchmarks.alerts` on {machine}.", "", "## Open problems", ""]
+    parts += [*(f"- {line}" for line in opened), "", "## From Kafka's append to the notifier's request", ""]
+    parts += [*(f"- {line}" for line in told), f"- Load of the machine: {os.getloadavg()[0]:.1f}.", ""]
+    (Path(__file__).parent / "ALERTS.md").write_text("\n".join(parts))
+    print("\n".join(told))
+
+
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000))
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000, float(os.environ.get("BENCH_SECONDS", "60")))

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from connectors.alert_backfills import Backfills
 from connectors.alert_edges import KnownEdges
 from connectors.alert_findings import Findings, LinkTemplates, template_fault
 from connectors.alert_subjects import (
@@ -121,6 +122,7 @@ class AlertsConnector:
         self._subjects = Subjects(context.state, config.max_open, whole_assets=config.resolve == "asset")
         self._waiting: Table[str, Waiting] = context.state.table("waiting", str, Waiting, version=1)
         self._ended: Table[str, Ended] = context.state.table("ended", str, Ended, version=1)
+        self._backfills = Backfills(context.state)
         self._edges = KnownEdges(context.state, config.max_edges) if config.learn_edges else None
         self._config, self._log = config, context.log
         self._full_said = False
@@ -168,6 +170,7 @@ class AlertsConnector:
     # --- one outcome each ---
 
     def _planned(self, event: Event, o: AssetPlanned) -> Sequence[Item]:
+        self._backfills.plans(event.run, o, event.now_ns)
         edges = self._edges.exists(o, event.now_ns) if self._edges else None
         return (edges,) if edges else ()
 
@@ -183,7 +186,10 @@ class AlertsConnector:
     def _assets_failed(self, event: Event, together: Sequence[AssetFailed]) -> Sequence[Item]:
         if together[0].failed_check:
             return ()
-        return self._failed(self._findings.assets_failed(event, together), together[0].interrupted)
+        finding = self._findings.assets_failed(event, together)
+        if (planned := self._backfills.partitions(event.run, together[0].asset)) > 1:
+            finding = msgspec.structs.replace(finding, planned=planned)
+        return self._failed(finding, together[0].interrupted)
 
     def _check_evaluated(self, event: Event, o: CheckEvaluated) -> Sequence[Item]:
         if not o.passed:

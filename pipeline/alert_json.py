@@ -74,6 +74,7 @@ class _Alert(msgspec.Struct, gc=False):
     check: str
     partitions: tuple[str, ...]
     failing_partitions: int
+    planned_partitions: int
     owners: tuple[str, ...]
     group: str
     code_location: str
@@ -125,6 +126,7 @@ def alert_json(alert: Alert) -> bytes:
             check=alert.check,
             partitions=alert.partitions,
             failing_partitions=alert.failing,
+            planned_partitions=alert.planned,
             owners=alert.owners,
             group=alert.group,
             code_location=alert.code_location,

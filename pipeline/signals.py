@@ -221,6 +221,7 @@ class Alert(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     escalate_to: tuple[str, ...] = ()
     repeat_ns: int = 0  # it will be said again this often until it is resolved; 0: it will not
     failing: int = 0  # partitions that fail now; `partitions` names some of them
+    planned: int = 0  # of so many that their backfill has planned; 0: of no backfill, or of several assets
     links: Links = Links()
     tags: dict[str, str] = {}
     urgency: Urgency = ""

@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from pipeline.signals import Alert, AlertState, Decision, Severity
+from pipeline.signals import Alert, AlertState, Decision, Member, Severity
 from processors.alert_members import member
 from processors.alert_state import Life, Policy, decode, encode
 
@@ -61,6 +61,7 @@ def begin(finding: Alert, occurrence: int, policy: Policy, starts: tuple[int, ..
         last_ns=finding.last_ns,
         failing=len(finding.assets) or 1,
         partitions=(finding.partition,) if finding.partition else (),
+        planned=finding.planned,
         starts=known,
         flaps_ns=finding.now_ns if flaps else 0,
         changed_ns=finding.now_ns,
@@ -94,6 +95,8 @@ def again(life: Life, finding: Alert, fresh: int, policy: Policy) -> Life:
         since=life.since + 1,
         failing=life.failing + fresh,
         partitions=_with(life.partitions, finding.partition),
+        planned=max(life.planned, finding.planned) if finding.asset == life.asset else life.planned,
+        members=_counted(life, finding),
         flaps_ns=life.flaps_ns if life.failing else now,
         changed_ns=now if fresh else life.changed_ns,
         chronic=life.chronic and not fresh,
@@ -335,6 +338,7 @@ def _told(life: Life, state: AlertState, now_ns: int, count: int, window_ns: int
         reason=reason,
         partitions=life.partitions,
         failing=life.failing,
+        planned=life.planned if all(other.asset == life.asset for other in life.members) else 0,
         escalate_to=policy.escalate_to if escalated else (),
         repeat_ns=policy.repeat_every_ns if repeats else 0,
         members=life.members,
@@ -379,6 +383,16 @@ def same_failure(one: Alert, other: Alert) -> bool:
         other.run_id,
         other.step_key,
         other.last_ns,
+    )
+
+
+def _counted(life: Life, finding: Alert) -> tuple[Member, ...]:
+    """The problems that are told with it, the one that failed again with a failure more."""
+    if finding.fingerprint == life.fingerprint:
+        return life.members
+    return tuple(
+        msgspec.structs.replace(other, count=other.count + 1) if other.key == finding.fingerprint else other
+        for other in life.members
     )
 
 

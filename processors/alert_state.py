@@ -46,6 +46,7 @@ class Life(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     told_ns: int = 0  # when it was escalated or repeated last
     failing: int = 1  # partitions that fail now; 0 only while it flaps
     partitions: tuple[str, ...] = ()  # the latest SHOWN of them
+    planned: int = 0  # partitions that their backfill is to make
     starts: tuple[int, ...] = ()  # domain times at which the latest occurrences began, this one the last
     flaps_ns: int = 0  # while it flaps: when it last failed after being well, or the other way round
     changed_ns: int = 0  # when what fails changed last

@@ -231,7 +231,11 @@ def _counted(alert: Alert) -> tuple[str, ...]:
         lines.append(f"{len(alert.assets)} assets fail: {_list(alert.assets, len(alert.assets))}")
     elif alert.failing > 1:
         names = _list(alert.partitions[::-1], alert.failing)
-        lines.append(f"{alert.failing} partitions fail: {names}")
+        known = alert.planned >= alert.failing
+        said = (
+            f"{alert.failing:,} of {alert.planned:,} partitions failed" if known else f"{alert.failing} partitions fail"
+        )
+        lines.append(f"{said}: {names}")
     return tuple(lines)
 
 
@@ -249,9 +253,10 @@ def _error(alert: Alert, label: str) -> ErrorText | None:
 
 
 def _members(alert: Alert) -> tuple[str, ...]:
-    """The problems of a notification that tells of several, one a line."""
+    """The problems of a notification that tells of several, one a line. The one that it is of stands above them."""
     lines = [_member(member) for member in alert.members[:MEMBERS]]
-    more = max(alert.members_total, len(alert.members)) - len(lines)
+    itself = 1 if alert.asset or alert.job else 0
+    more = max(alert.members_total - itself, len(alert.members)) - len(lines)
     return (*lines, f"{more:,} more") if lines and more > 0 else tuple(lines)
 
 

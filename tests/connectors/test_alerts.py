@@ -455,6 +455,31 @@ async def test_the_backfill_travels_along() -> None:
     assert (alert.tags, alert.code_location) == ({"dagster/backfill": "b1"}, "shop")
 
 
+async def test_of_a_backfill_it_is_known_how_many_partitions_it_has_planned() -> None:
+    alerts = Alerts()
+
+    def planned(number: int, asset: str = "raw/orders", parent: str = "") -> Event:
+        facts = RunFacts(backfill="bf", parent_run_id=parent)
+        return event(number, AssetPlanned(f"r{number}", "nightly", "s", asset, f"p{number}", at(number)), run=facts)
+
+    await alerts(*(planned(number) for number in range(1000)), planned(1000, "raw/users"), planned(7, parent="r7"))
+    alerts.restart()
+    (alert,) = await alerts.alerts(event(1001, failed(partition="p7"), run=RunFacts(backfill="bf")))
+    assert alert.planned == 1000
+    (other,) = await alerts.alerts(event(1002, failed(partition="p7"), run=RunFacts(backfill="another")))
+    assert other.planned == 0
+
+
+async def test_only_the_latest_backfills_are_counted() -> None:
+    alerts = Alerts()
+    for number in range(1001):
+        outcome = AssetPlanned("r", "nightly", "s", "raw/orders", "p", at(number))
+        await alerts(*(event(number, outcome, run=RunFacts(backfill=f"bf{number}")) for _ in range(2)))
+    (old,) = await alerts.alerts(event(2000, failed(partition="p"), run=RunFacts(backfill="bf1")))
+    (new,) = await alerts.alerts(event(2000, failed(partition="q"), run=RunFacts(backfill="bf999")))
+    assert (old.planned, new.planned) == (0, 2)
+
+
 async def test_new_edges_are_told_once() -> None:
     alerts = Alerts()
     tags = ["dagster/input_data_version/raw/a", "dagster/input_event_pointer/raw/a", "dagster/code_version"]

@@ -81,6 +81,7 @@ def test_an_alert_is_a_line_of_always_the_same_fields() -> None:
         "check": "",
         "partitions": [],
         "failing_partitions": 0,
+        "planned_partitions": 0,
         "owners": [],
         "group": "",
         "code_location": "",

@@ -154,6 +154,30 @@ async def test_a_backfill_is_one_group_as_long_as_it_is_open() -> None:
     assert (told[1].failing, told[1].members_total, told[1].grouped_by) == (3, 2, "backfill")
 
 
+async def test_of_a_backfill_it_says_how_many_of_how_many_partitions_failed_by_which_error() -> None:
+    driver = Driver(group_by=("backfill", "run"))
+    tags = {"dagster/backfill": "bf"}
+    await driver.feed(
+        *(
+            failure(
+                TWO + n * SECOND, "timeout" if n % 3 else "missing", asset="orders", partition=f"p{n}", run_id=f"r{n}",
+                tags=tags, planned=950 + n,
+            )
+            for n in range(44)
+        )
+    )  # fmt: skip
+    (digest,) = await driver.advance(TWO + 61 * MINUTE)
+    assert (digest.failing, digest.planned, digest.count) == (44, 993, 43)
+    assert [(m.asset, m.count) for m in digest.members] == [("orders", 29)], "the others are its own"
+    driver = Driver(group_by=("backfill", "run"))
+    await driver.feed(
+        failure(TWO, "a", partition="1", run_id="1", tags=tags, planned=10),
+        failure(TWO + 1, "b", partition="1", run_id="1", tags=tags, planned=10),
+    )
+    (digest,) = await driver.advance(TWO + 61 * MINUTE)
+    assert digest.planned == 0, "partitions of several assets are not to be added up"
+
+
 # --- silences, acknowledgements, resolving ---------------------------------------------------------------------------
 
 

@@ -76,6 +76,12 @@ CASES = {
     "partitions": later(
         "digest", 1, 43, 1, partitions=tuple(f"2024-01-{d:02}" for d in range(12, 32)), failing=44, impact=None
     ),
+    "backfill": later(
+        "digest", 1, 43, 1, partitions=tuple(f"2024-01-{d:02}" for d in range(12, 32)), failing=44, planned=1000,
+        grouped_by="backfill", members_total=2, members=(
+            Member("v1:2", "failing", "asset_failure", "ERROR", asset="glucose_entries", message="Disk full", count=14),
+        ), impact=None,
+    ),
     "check": msgspec.structs.replace(
         SEED, kind="check_failure", severity="WARNING", title="Quality Check Failed", check="no_duplicates", error=None,
         summary="2 duplicates in 487 rows", owners=("team:data", "ana@example.com"),
@@ -90,8 +96,8 @@ CASES = {
         error=ErrorInfo("ChildProcessCrashException", ""),
     ),
     "group": msgspec.structs.replace(
-        SEED, kind="backfill_failure", title="44 of 1,000 partitions failed", asset="", partition=None, job="backfill",
-        error=None, late=True, members_total=44, grouped_by="backfill", members=(
+        SEED, kind="run_failure", title="Run Failed", asset="", partition=None, job="nightly",
+        error=None, late=True, members_total=44, grouped_by="run", members=(
             Member("k#1", "firing", "asset_failure", "ERROR", asset="orders", partition="2024-01-01", more=2,
                    message="Full"),
             Member("k#2", "digest", "check_failure", "WARNING", asset="stg", check="no_duplicates", count=3),
