@@ -99,7 +99,7 @@ class Findings:
         """`run_failure`: the run failed and nothing in it did (it never started, its process died)."""
         draft = _draft("run_failure", "Run Failed", event, o.run, o.job, o.at_ns, o.error)
         partition = event.run.partition if event.run else None
-        return self._complete(msgspec.structs.replace(draft, partition=partition, summary=_reason(o)), event)
+        return self._complete(msgspec.structs.replace(draft, partition=partition, summary=_reason(event, o)), event)
 
     def _complete(self, draft: Alert, event: Event) -> Alert:
         parts = self._fingerprinter.explain(
@@ -170,13 +170,14 @@ def _draft(kind: str, title: str, event: Event, run: str, job: str, at_ns: int, 
     )
 
 
-def _reason(o: RunEnded) -> str:
+def _reason(event: Event, o: RunEnded) -> str:
+    """Why a run failed of which no error is known; at least Dagster's word ("marked as failed from outside …")."""
     return {
         "START_TIMEOUT": "The run did not start in time",
         "RUN_WORKER_RESTART": "The run worker was restarted",
         "UNEXPECTED_TERMINATION": "The run worker ended unexpectedly",
         "JOB_INITIALIZATION_FAILURE": "The job could not be loaded",
-    }.get(o.reason, "" if o.error else "The run failed")
+    }.get(o.reason, "" if o.error else event.message[:MESSAGE_LENGTH] or "The run failed")
 
 
 def _tags(event: Event) -> dict[str, str]:
