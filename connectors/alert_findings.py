@@ -108,14 +108,14 @@ class Findings:
         """
         draft = _draft("run_failure", "Run Failed", event, o.run, o.job, o.at_ns, o.error)
         partition = event.run.partition if event.run else None
-        draft = msgspec.structs.replace(draft, partition=partition, summary=_reason(o))
+        draft = msgspec.structs.replace(draft, partition=partition, summary=_reason(event, o))
         if unmade and o.job.startswith(_SELECTION):
             first = unmade[0]
             more = f"{len(unmade) - 1} more of its assets were not made" if len(unmade) > 1 else ""
             summary = ". ".join(filter(None, (draft.summary, more)))
             partition = first.partition or partition
             draft = msgspec.structs.replace(draft, asset=first.asset, partition=partition, summary=summary)
-        return self._complete(draft, event, _reason(o))
+        return self._complete(draft, event, _reason(event, o))
 
     def _complete(self, draft: Alert, event: Event, text: str = "") -> Alert:
         """`text` speaks for a failure without an error; a check is one problem, whatever figures it is told with."""
@@ -187,13 +187,14 @@ def _draft(kind: str, title: str, event: Event, run: str, job: str, at_ns: int, 
     )
 
 
-def _reason(o: RunEnded) -> str:
+def _reason(event: Event, o: RunEnded) -> str:
+    """Why a run failed of which no error is known; at least Dagster's word ("marked as failed from outside …")."""
     return {
         "START_TIMEOUT": "The run did not start in time",
         "RUN_WORKER_RESTART": "The run worker was restarted",
         "UNEXPECTED_TERMINATION": "The run worker ended unexpectedly",
         "JOB_INITIALIZATION_FAILURE": "The job could not be loaded",
-    }.get(o.reason, "" if o.error else "The run failed")
+    }.get(o.reason, "" if o.error else event.message[:MESSAGE_LENGTH] or "The run failed")
 
 
 def _tags(event: Event) -> dict[str, str]:

@@ -8,9 +8,11 @@ its distinct series and not by its events, and a call that raises has changed no
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import msgspec
 
+from connectors.metric_holding import Holding
 from connectors.metric_readings import PassRateLabels, number
 from connectors.metric_series import Series
 from connectors.metric_subjects import Subjects
@@ -49,6 +51,11 @@ class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Series of an asset, check or job that was silent for so long end, unless the asset graph knows it."""
     gone_after: Duration = Duration("1h")
     """Series of an asset or check that left the asset graph end after this, if it has not come back."""
+    failures: Literal["step", "run"] = "step"
+    """When an asset that was not made counts as failed: `step`: with its step. `run`: at the run's end, so that one
+    which another step of the run makes after all has not failed. A counter cannot take back what it has counted."""
+    wiped: Literal["retire", "keep"] = "retire"
+    """What becomes of the series of an asset whose materializations were wiped: they end, or stay as they are."""
     rows: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: dict(_ROWS))
     """Metadata labels that hold processed rows, by operation; the first that a materialization has counts."""
     bytes_written: tuple[str, ...] = ("bytes_written", "size_bytes", "dagster/size_bytes")
@@ -81,8 +88,11 @@ _SEEDED = ("asset_executions_total", "asset_execution_failures_total", "asset_ma
 class Metrics:
     """The connector. Timers: subjects whose time is over."""
 
-    def __init__(self, config: MetricsConfig, series: Series, subjects: Subjects) -> None:
-        self.series, self._subjects = series, subjects
+    def __init__(
+        self, config: MetricsConfig, series: Series, subjects: Subjects, holding: Holding | None = None
+    ) -> None:
+        self.series, self._subjects, self._holding = series, subjects, holding
+        self._retires_wiped = config.wiped == "retire"
         self.lead_ns = min(config.retention.ns, config.gone_after.ns)
         self._reading = Reading(
             config.rows,
@@ -103,7 +113,7 @@ class Metrics:
         self._learn(events[0])
         for tally in tallies:
             self._apply(tally, began_ns)
-            if tally.gone:
+            if tally.gone and self._retires_wiped:
                 self._retire(tally.gone)
         return ()
 
@@ -115,7 +125,8 @@ class Metrics:
             if event.raw:  # one without bytes is ours (a run closed as unfinished) and no entry of Dagster's log
                 levels.append(log_level(event))
             if event.outcomes:
-                tally.take(event.outcomes, event.now_ns)
+                held = self._holding
+                tally.take(held.settled(event.outcomes) if held else event.outcomes, event.now_ns)
                 if tally.gone:
                     tally = Tally(self._reading)
                     tallies.append(tally)
@@ -200,7 +211,8 @@ async def build(config: MetricsConfig, context: Context) -> AsyncIterator[Metric
     overflow = _Overflow(context, config.max_series)
     series = Series(context.state, config.buckets, config.max_series, extra, overflow)
     subjects = Subjects(context.state, config.retention.ns, config.gone_after.ns, config.max_series)
-    yield Metrics(config, series, subjects)
+    holding = Holding(context.state, config.max_series) if config.failures == "run" else None
+    yield Metrics(config, series, subjects, holding)
 
 
 SPEC = ConnectorSpec(

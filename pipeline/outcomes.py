@@ -114,6 +114,7 @@ class AssetFailed(msgspec.Struct, frozen=True, gc=False, tag="asset_failed"):
 
     Counts as an execution and a failure, once per asset and run. `interrupted` and `failed_check` as in StepEnded.
     `several`: the step was to make other assets too, so the failure is the step's rather than the asset's.
+    `late`: the run is over, so no other step will make the asset after all.
     """
 
     run: str
@@ -128,6 +129,7 @@ class AssetFailed(msgspec.Struct, frozen=True, gc=False, tag="asset_failed"):
     interrupted: bool = False
     failed_check: bool = False
     several: bool = False
+    late: bool = False
 
 
 class AssetSkipped(msgspec.Struct, frozen=True, gc=False, tag="asset_skipped"):

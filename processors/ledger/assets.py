@@ -145,6 +145,7 @@ def _fail(run: RunState, run_id: str, asset: str, failure: Failure) -> AssetFail
         interrupted=failure.interrupted,
         failed_check=failure.failed_check,
         several=len(assets_of(run, failure.step)) > 1,
+        late=bool(run.status),
     )
 
 

@@ -343,6 +343,13 @@ async def test_a_failed_check_says_how_many_rows(
     assert alert.summary == said
 
 
+async def test_of_a_run_that_failed_without_a_reason_dagsters_word_is_told() -> None:
+    outside = msgspec.structs.replace(event(0, run_ended()), message="This run has been marked as failed from outside.")
+    (alert,) = await Alerts().alerts(outside)
+    assert alert.summary == "This run has been marked as failed from outside."
+    assert [a.summary for a in await Alerts().alerts(event(0, run_ended()))] == ["The run failed"]
+
+
 @pytest.mark.parametrize("status", ["canceled", "success"])
 async def test_of_a_cancelled_run_nothing_is_told(status: RunStatus) -> None:
     alerts = Alerts()

@@ -408,6 +408,30 @@ async def test_a_wiped_asset_loses_its_series_and_begins_anew() -> None:
     assert [s.value for s in samples if s.name == "asset_executions_total"] == [None, 1]
 
 
+async def test_of_a_wiped_asset_the_series_stay_where_the_whole_log_counts() -> None:
+    bench = await Bench(wiped="keep").open()
+    await bench.feed(event(made()), event(AssetGone("raw/orders", (), T0)), event(made()))
+    await bench.flush()
+    assert bench.published["asset_executions_total", ("raw/orders",)] == 2
+
+
+@pytest.mark.parametrize(("another", "failures"), [(made(), 0), (made("other"), 1)])
+async def test_failures_can_wait_for_the_runs_end_because_another_step_may_make_the_asset(
+    another: AssetMaterialized, failures: int
+) -> None:
+    bench = await Bench(failures="run").open()
+    again = msgspec.structs.replace(another, execution=another.asset == "other")  # the ledger has counted the failure
+    await bench.feed(event(failed()))
+    await bench.feed(event(again), event(msgspec.structs.replace(ended("failure"), run="r1")))
+    late = msgspec.structs.replace(failed("late"), late=True)
+    await bench.feed(event(late))
+    await bench.flush()
+    counted = {key[1][0]: value for key, value in bench.published.items() if key[0] == "asset_execution_failures_total"}
+    assert (counted["raw/orders"], counted["late"]) == (failures, 1)
+    assert bench.published["asset_executions_total", ("raw/orders",)] == 1
+    assert not bench.state.table("held_failures", str, tuple[AssetFailed, ...], version=1)
+
+
 async def test_wiped_partitions_end_nothing() -> None:
     bench = await figures(event(made()), event(AssetGone("raw/orders", ("2026-01-01",), T0)))
     assert bench.value("asset_executions_total", "raw/orders") == 1

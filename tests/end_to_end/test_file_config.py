@@ -53,13 +53,16 @@ def items(out: Path) -> dict[str, Counter[str]]:
     return found
 
 
-@pytest.mark.parametrize("version", ["1.7", "1.10", "1.13"])
-def test_the_figures_equal_what_dagsters_own_api_says(version: str, tmp_path: Path) -> None:
-    events, truth = DATA / f"dagster-{version}.jsonl", DATA / f"truth-{version}.json"
+@pytest.mark.parametrize(
+    ("log", "truth"),
+    [("dagster-1.7", "1.7"), ("dagster-1.10", "1.10"), ("dagster-1.13", "1.13"), ("mill-1.13", "mill-1.13")],
+)
+def test_the_figures_equal_what_dagsters_own_api_says(log: str, truth: str, tmp_path: Path) -> None:
+    events, expected = DATA / f"{log}.jsonl", DATA / f"truth-{truth}.json"
     done = run(events, tmp_path)
     assert done.returncode == 0, done.stderr
     checked = subprocess.run(
-        [sys.executable, str(DATA / "check.py"), str(events), str(truth), str(tmp_path)],
+        [sys.executable, str(DATA / "check.py"), str(events), str(expected), str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
@@ -82,6 +85,23 @@ def test_nothing_is_skipped_when_there_is_no_asset_graph(tmp_path: Path) -> None
     done = run(DATA / "dagster-1.13.jsonl", tmp_path)
     assert done.returncode == 0
     assert any(a["impact"]["assets"] for a in lines(tmp_path / "alerts.jsonl") if a["kind"] == "asset_failure")
+
+
+def test_one_failure_of_a_step_is_one_alert_however_many_assets_it_takes_along(tmp_path: Path) -> None:
+    assert run(DATA / "mill-1.13.jsonl", tmp_path).returncode == 0
+    told = [
+        (a["state"], a["asset"], len(a["assets"]))
+        for a in lines(tmp_path / "alerts.jsonl")
+        if a["step_key"] == "wide_step"
+    ]
+    assert told == [
+        ("firing", "wide_00", 14),
+        ("firing", "wide_07", 7),  # another error
+        ("firing", "wide_05", 4),  # of a selection, and without a message
+        ("firing", "wide_05", 1),
+        ("resolved", "wide_05", 1),
+        ("resolved", "wide_05", 4),
+    ]
 
 
 def test_a_second_run_over_the_same_folder_adds_nothing(tmp_path: Path) -> None:
