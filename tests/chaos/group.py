@@ -128,10 +128,6 @@ class Group(Scene):
         """Whether figures have been written."""
         return (self.folder / "metrics.prom").exists()
 
-    def epochs(self) -> dict[str, int]:
-        """The owner epoch of each shard."""
-        return dict(self.sql("SELECT shard, epoch FROM shards"))  # type: ignore[arg-type]
-
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Ask the state store."""
         with psycopg.connect(os.environ[POSTGRES], autocommit=True) as connection:

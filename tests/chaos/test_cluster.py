@@ -26,7 +26,10 @@ AFTER_TICKS = size(1, 20)
 """Ticks that flow on after each event in the life of the group."""
 ROUNDS = size(1, 4)
 
+OWNER = "This process owns what is for all"
 Taking = tuple[str, list[dict[str, Any]]]
+Figure = tuple[str, frozenset[tuple[str, str]]]
+"""A counter: its name and labels."""
 
 
 @pytest.fixture
@@ -37,18 +40,28 @@ def hook(webhook: Taking) -> Iterator[tuple[Faulty, list[dict[str, Any]]]]:
         yield proxy, alerts
 
 
+def ended(counters: dict[Figure, float]) -> dict[Figure, float]:
+    """Without the runs that are under way: a run to the end of its input counts them as they are, a daemon waits."""
+    over = {"success", "failure", "canceled"}
+    return {
+        (name, labels): value
+        for (name, labels), value in counters.items()
+        if name != "dagster_runs_total" or dict(labels)["status"] in over
+    }
+
+
 def judged(
     group: Group, made: list[Record], alerts: list[dict[str, Any]], row: Callable[[int, int], Row], kills: int = 0
 ) -> None:
     """Compare with the truth once all has arrived, stop, compare again, note it, and complain. A kill may cut one
     alert's call off, which is then made again, and known by its key."""
-    truth, wanted = Truth(made), undisturbed(group)
-    group.wait("all is counted", lambda: group.textfile and different(group.counters(), wanted)[2] == [], 60)
+    truth, wanted = Truth(made), ended(undisturbed(group))
+    group.wait("all is counted", lambda: group.textfile and different(ended(group.counters()), wanted)[2] == [], 60)
     group.wait("all lines are there", lambda: len(group.in_loki(truth)) == truth.events, 60)
     for member in group.members.values():
         if member.alive:
             assert member.daemon.stop() == 0, member.log[-4000:]
-    lost, doubled, worst = different(group.counters(), wanted)
+    lost, doubled, worst = different(ended(group.counters()), wanted)
     lines, told = group.in_loki(truth), fired(truth, alerts)
     again = told.total() - len(told)
     record(
@@ -145,12 +158,12 @@ def test_an_owner_that_stood_still_and_was_replaced_writes_and_sends_nothing_mor
                 await flow.until("it is replaced", here.share(new))
                 await flow.told(list(flow.sent))
                 took.append(time.monotonic() - began)
-                epochs = here.epochs()
+                owned = old.log.count(OWNER)
                 old.signal(signal.SIGCONT)
                 await flow.until("it ends", lambda stale=old: not stale.alive)
                 assert old.daemon.process.returncode == 1, old.log[-4000:]
                 assert "has been taken over by another process; this one must end" in old.log
-                assert here.epochs() == epochs, "it took something back"
+                assert old.log.count(OWNER) == owned, "it took something back"
                 await flow.told(await flow.ticks(AFTER_TICKS))
                 here.join(old.name)
                 await flow.until("both share the work", here.share("a", "b"))
