@@ -8,9 +8,19 @@ import msgspec
 import pytest
 from sqlalchemy import text
 
-from pipeline.alert_records import Decided, Delivered, Notified, Occurred, Record, Routed, Standing, notification_id
+from pipeline.alert_records import (
+    Decided,
+    Delivered,
+    Made,
+    Notified,
+    Occurred,
+    Record,
+    Routed,
+    Standing,
+    notification_id,
+)
 from pipeline.errors import RetryableError
-from pipeline.facts import ErrorInfo
+from pipeline.facts import ErrorInfo, Parts
 from pipeline.signals import Alert
 from pipeline.store import history_database
 from pipeline.store.history import History, Place, UnknownAlert, Wanted, reading
@@ -241,17 +251,22 @@ def test_a_history_of_a_newer_program_is_refused(place: Place, writer: HistoryWr
 
 
 def test_a_history_of_an_older_program_is_lifted_by_who_writes(place: Place, writer: HistoryWriter) -> None:
+    """Version 1 did not keep what fingerprints are made of."""
     writer.write([standing(alert())], 1)
     writer.close()
-    newer = (*STEPS, lambda connection: connection.execute(text("ALTER TABLE alerts ADD COLUMN more TEXT")))
-    with pytest.raises(RetryableError, match="it is lifted when this version's daemon starts on it"):
-        history_database.open_to_read(place, newer)
-    history_database.open_to_write(place, newer).close()
-    database = history_database.open_to_read(place, newer)
-    try:
-        assert [row.key for row in History(database).alerts()] == ["v1:3f2a#1"]
-    finally:
-        database.close()
+    database = history_database.open_to_write(place)
+    with database.engine.begin() as tx:
+        tx.execute(text("DROP TABLE fingerprints"))
+        tx.execute(text("UPDATE meta SET value = '1' WHERE key = 'schema_version'"))
+    database.close()
+    with pytest.raises(RetryableError, match=r"has schema 1.*it is lifted when this version's daemon starts on it"):
+        asked(place)
+    parts = Parts("asset_failure", ("raw/orders",), message=("after <duration>",))
+    writer.write([Made("v1:3f2a", T0, parts, "after 30s")], 2)
+    with reading(place) as history:
+        story = history.story(history.find("v1:3f2a#1"))
+    assert story.fingerprint is not None
+    assert (story.fingerprint.parts, story.fingerprint.message) == (parts, "after 30s")
 
 
 def test_there_is_none_yet(tmp_path: Path) -> None:
