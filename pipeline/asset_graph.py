@@ -29,10 +29,14 @@ _FRESHNESS = {
     "TimeWindowFreshnessPolicy": "failWindowSeconds warnWindowSeconds",
     "CronFreshnessPolicy": "deadlineCron lowerBoundDeltaSeconds timezone",
 }
+_LEGACY = "FreshnessPolicy"
+"""The policy of before 1.10 (`FreshnessPolicy(maximum_lag_minutes, cron_schedule)`), which 1.13 still tells of."""
 _CHECKS = {"AssetChecks": "checks { name }"}
 
-TYPES: AbstractSet[str] = frozenset((*_ENTRIES, *_OWNERS, *_FRESHNESS, *_CHECKS))
+TYPES: AbstractSet[str] = frozenset((*_ENTRIES, *_OWNERS, *_FRESHNESS, *_CHECKS, _LEGACY))
 """The types that the query picks fields of, all of which the newest Dagster knows."""
+
+_LEGACY_PICK = "legacyFreshnessPolicy: freshnessPolicy { maximumLagMinutes cronSchedule cronScheduleTimezone }"
 
 SCHEMA_QUERY = '{ assetNode: __type(name: "AssetNode") { fields { name } } __schema { types { name } } }'
 """Asks which fields and types a webserver knows."""
@@ -61,6 +65,7 @@ def asset_query(fields: AbstractSet[str], types: AbstractSet[str] = TYPES) -> st
         "repository": "repository { location { name } }",
         "owners": f"owners {{ {_picked(_OWNERS, types)} }}",
         "internalFreshnessPolicy": f"freshnessPolicy: internalFreshnessPolicy {{ {_picked(_FRESHNESS, types)} }}",
+        **({"freshnessPolicy": _LEGACY_PICK} if _LEGACY in types else {}),
         "metadataEntries": f"metadataEntries {{ {_picked(_ENTRIES, types, '__typename label')} }}",
         "assetChecksOrError": f"assetChecksOrError {{ {_picked(_CHECKS, types)} }}",
     }
@@ -100,6 +105,12 @@ class _Policy(msgspec.Struct, rename="camel"):
     timezone: str | None = None
 
 
+class _LegacyPolicy(msgspec.Struct, rename="camel"):
+    maximum_lag_minutes: float | None = None
+    cron_schedule: str | None = None
+    cron_schedule_timezone: str | None = None
+
+
 class _Entry(msgspec.Struct, rename="camel"):
     label: str = ""
     text: str | None = None
@@ -135,6 +146,7 @@ class _Node(msgspec.Struct, rename="camel"):
     repository: _Repository | None = None
     owners: list[_Owner] | None = None
     freshness_policy: _Policy | None = None
+    legacy_freshness_policy: _LegacyPolicy | None = None
     metadata_entries: list[_Entry] | None = None
     asset_checks_or_error: _Checks | None = None
 
@@ -184,7 +196,7 @@ def _facts(node: _Node) -> AssetFacts:
         checks=tuple(check.name for check in checks or ()),
         partitioned=bool(node.is_partitioned),
         executable=node.is_executable is not False,
-        freshness=_freshness(node.freshness_policy),
+        freshness=_freshness(node.freshness_policy) or _legacy(node.legacy_freshness_policy),
         metadata={entry.label: text for entry in node.metadata_entries or () if (text := _text(entry)) is not None},
     )
 
@@ -204,6 +216,17 @@ def _freshness(policy: _Policy | None) -> Freshness | None:
         lower_bound_s=_whole(policy.lower_bound_delta_seconds),
         timezone=policy.timezone,
     )
+
+
+def _legacy(policy: _LegacyPolicy | None) -> Freshness | None:
+    """At most so old: always, or where there is a schedule, at each of its times."""
+    if policy is None or not policy.maximum_lag_minutes:
+        return None
+    lag_s = _whole(policy.maximum_lag_minutes * 60)
+    if not policy.cron_schedule:
+        return Freshness(fail_s=lag_s)
+    timezone = policy.cron_schedule_timezone or "UTC"
+    return Freshness(deadline_cron=policy.cron_schedule, lower_bound_s=lag_s, timezone=timezone)
 
 
 def _whole(seconds: float | None) -> int | None:

@@ -4,6 +4,11 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A law is no less true on a machine that is busy: no test fails for the time that it took.
+settings.register_profile("dagtel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dagtel")
 
 
 @pytest.fixture

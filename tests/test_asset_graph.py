@@ -96,6 +96,32 @@ def test_an_asset_of_two_code_locations_is_the_one_that_makes_it_with_the_edges_
     assert joined == merged({"a": maker}, {"a": reader})["a"]
 
 
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ('{"maximumLagMinutes": 120.0, "cronSchedule": null}', Freshness(fail_s=7200)),
+        (
+            '{"maximumLagMinutes": 60, "cronSchedule": "0 9 * * *", "cronScheduleTimezone": "Europe/Berlin"}',
+            Freshness(deadline_cron="0 9 * * *", lower_bound_s=3600, timezone="Europe/Berlin"),
+        ),
+        (
+            '{"maximumLagMinutes": 60, "cronSchedule": "0 9 * * *", "cronScheduleTimezone": null}',
+            Freshness(deadline_cron="0 9 * * *", lower_bound_s=3600, timezone="UTC"),
+        ),
+        ("null", None),
+    ],
+)
+def test_a_policy_of_before_1_10_is_read(policy: str, expected: Freshness | None) -> None:
+    node = f'{{"assetKey": {{"path": ["a"]}}, "freshnessPolicy": null, "legacyFreshnessPolicy": {policy}}}'
+    assert parse_asset_nodes(b'{"assetNodes": [%s]}' % node.encode())["a"].freshness == expected
+
+
+def test_a_new_policy_goes_before_an_old_one() -> None:
+    answer = b"""{"assetNodes": [{"assetKey": {"path": ["a"]}, "freshnessPolicy": {"failWindowSeconds": 60},
+        "legacyFreshnessPolicy": {"maximumLagMinutes": 120.0}}]}"""
+    assert parse_asset_nodes(answer)["a"].freshness == Freshness(fail_s=60)
+
+
 def test_the_query_asks_for_nothing_that_the_webserver_does_not_know() -> None:
     query = asset_query({"assetKey", "dependencyKeys", "metadataEntries", "owners"}, {"UserAssetOwner"})
     assert query == (
@@ -108,8 +134,8 @@ def test_the_docs_ask_for_all_that_is_read() -> None:
     docs = (DATA.parents[1] / "docs" / "lineage.md").read_text()
     fields = {
         "assetKey", "dependencyKeys", "groupName", "description", "kinds", "computeKind", "jobNames", "isExecutable",
-        "isPartitioned", "tags", "repository", "owners", "internalFreshnessPolicy", "metadataEntries",
-        "assetChecksOrError",
+        "isPartitioned", "tags", "repository", "owners", "internalFreshnessPolicy", "freshnessPolicy",
+        "metadataEntries", "assetChecksOrError",
     }  # fmt: skip
     words = set(re.findall(r"\w+", asset_query(fields)))
     assert words - set(re.findall(r"\w+", docs)) == set()

@@ -25,9 +25,9 @@ from pipeline.http import Tls
 from pipeline.options import Duration, Secret
 from pipeline.signals import Alert, Signal
 
-Security = Literal["starttls", "tls", "none"]
+Security = Literal["auto", "starttls", "tls", "none"]
 
-_PORTS: Final[dict[Security, int]] = {"starttls": 587, "tls": 465, "none": 25}
+_PORTS: Final[dict[Security, int]] = {"auto": 587, "starttls": 587, "tls": 465, "none": 25}
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _MEANINGS: Final[dict[int, str]] = {
     530: "it wants a login first: set username and password",
@@ -52,8 +52,9 @@ class EmailConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The SMTP server: `${env:PHLO_ALERT_EMAIL_SMTP_HOST:-}`. Empty: off."""
     port: int = 0
     """Its port: `${env:PHLO_ALERT_EMAIL_SMTP_PORT:-0}`. 0: 587 with STARTTLS, 465 with TLS, 25 without."""
-    security: Security = "starttls"
-    """`starttls`: encrypted after a greeting, or nothing is sent; `tls`: from the start; `none`: never."""
+    security: Security = "auto"
+    """`starttls`: encrypted after a greeting, or nothing is sent; `tls`: from the start; `none`: never. `auto`: by the
+    port: 465 `tls`, 587 `starttls`; another one `starttls` where there is a password, else if the server offers it."""
     username: str = ""
     """For servers that want a login: `${env:PHLO_ALERT_EMAIL_USERNAME:-}`."""
     password: Secret = Secret("")
@@ -133,13 +134,14 @@ class Email:
     async def _handed_over(self, body: bytes, recipients: Sequence[str]) -> dict[str, tuple[int, str]]:
         """Recipients that the server refused, with its answers."""
         config = self._config
+        security = _security(config)
         client = aiosmtplib.SMTP(
             hostname=config.host,
             port=config.port or _PORTS[config.security],
             username=config.username or None,
             password=config.password.reveal() or None,
-            use_tls=config.security == "tls",
-            start_tls=config.security == "starttls",
+            use_tls=security == "tls",
+            start_tls=None if security == "auto" else security == "starttls",  # None: if it is offered
             tls_context=_context(config.tls) if config.security != "none" else None,
             timeout=None,  # the runtime's `timeout` is the one that counts
         )
@@ -186,6 +188,16 @@ def _partly(refused: dict[str, tuple[int, str]], all_of: bool) -> Exception:
     if any(code < 500 for code, _ in refused.values()):
         return RetryableError(said)
     return PermanentError(said) if all_of else PartialError(said, {0: said})
+
+
+def _security(config: EmailConfig) -> Security:
+    """What `auto` comes to; it stays `auto` where the server is to say."""
+    if config.security != "auto":
+        return config.security
+    port = config.port or _PORTS["auto"]
+    if port == 465:
+        return "tls"
+    return "starttls" if port == 587 or config.password else "auto"
 
 
 def _trouble(error: Exception, config: EmailConfig) -> Exception:

@@ -17,6 +17,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from exporters.notifiers.email import SPEC, Email, EmailConfig
+from exporters.notifiers.email import _security as security_of
 from pipeline.batch import WHOLE, Batch
 from pipeline.components import Payload
 from pipeline.errors import ConfigError, PartialError, PermanentError, RetryableError
@@ -176,6 +177,35 @@ async def test_tls_from_the_start(certificate: tuple[str, ssl.SSLContext]) -> No
     with serving(tls=True, tls_context=context) as boxes:
         await sent(options(boxes.port, security="tls", tls=Tls(ca_file=authority)))
         assert len(boxes.taken) == 1
+
+
+@pytest.mark.parametrize("offers", [False, True])
+async def test_a_relay_of_ones_own_is_used_as_it_is_encrypted_where_it_offers_that(
+    offers: bool, certificate: tuple[str, ssl.SSLContext]
+) -> None:
+    """PHLO_ALERT_EMAIL_SMTP_PORT=25, and nothing else said."""
+    authority, context = certificate
+    with serving(**({"tls_context": context} if offers else {})) as boxes:
+        await sent(options(boxes.port, security="auto", tls=Tls(ca_file=authority)))
+        assert len(boxes.taken) == 1
+        assert boxes.encrypted == [offers]
+
+
+async def test_a_password_is_only_said_to_who_encrypts() -> None:
+    with serving() as boxes:
+        with pytest.raises(PermanentError, match="offers no STARTTLS"):
+            await sent(options(boxes.port, security="auto", username="u", password=Secret("p")))
+        assert boxes.taken == []
+
+
+@pytest.mark.parametrize(
+    ("port", "password", "expected"),
+    [(0, "", "starttls"), (587, "", "starttls"), (465, "", "tls"), (25, "", "auto"), (25, "p", "starttls")],
+)
+def test_the_port_says_how_it_is_encrypted(port: int, password: str, expected: str) -> None:
+    config = options(port, security="auto", username="u" if password else "", password=Secret(password))
+    assert security_of(config) == expected
+    assert list(config.problems()) == []
 
 
 async def test_a_server_without_starttls_is_sent_nothing() -> None:
