@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from pipeline.addresses import address_fault
 from pipeline.errors import Problem
 from pipeline.options import Duration, Secret, Size
 from pipeline.yaml_tree import Yaml
@@ -87,7 +88,7 @@ class MetricsTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """`none` measures nothing, `detailed` tells failed sends by their error; `basic` and `normal` are alike."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        yield from _address(self.address)
+        yield from address_fault("address", self.address, "127.0.0.1:8888")
 
 
 class HealthTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,7 +98,7 @@ class HealthTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Where `/healthz` and `/readyz` are served, as `host:port`; `""` turns them off."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        yield from _address(self.address)
+        yield from address_fault("address", self.address, "127.0.0.1:8888")
 
 
 class LokiTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -185,10 +186,3 @@ def _at_least_one(block: msgspec.Struct, *names: str) -> Iterator[tuple[str, str
     for name in names:
         if getattr(block, name) < 1:
             yield name, "must be at least 1"
-
-
-def _address(address: str) -> Iterator[tuple[str, str]]:
-    """A fault when `address` is neither "" nor `host:port`."""
-    host, colon, port = address.rpartition(":")
-    if address and not (colon and host and port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
-        yield "address", f"{address!r} is no address; write for example `127.0.0.1:8888`"
