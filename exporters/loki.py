@@ -7,7 +7,7 @@ does no harm, and `event_id` keeps two equal lines apart.
 
 import gzip
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from operator import attrgetter
 from typing import Final, Literal
@@ -15,6 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from exporters.log_lines import json_lines
+from pipeline.addresses import url_fault
 from pipeline.batch import Batch
 from pipeline.components import Context, ExporterSpec, Payload, Receipt
 from pipeline.errors import PartialError
@@ -71,6 +72,10 @@ class LokiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"{', '.join(sorted(both))} stands both in labels and in label_fields")
         if self.max_line_bytes < 1024 or self.max_bytes < self.max_line_bytes:
             raise ValueError("1KiB <= max_line_bytes <= max_bytes must hold")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Path and message of each fault."""
+        yield from url_fault("endpoint", self.endpoint, "http://localhost:3100")
 
 
 class _Stream(msgspec.Struct, gc=False):

@@ -5,7 +5,7 @@ defaults of a Jaeger beside us. Metrics do not travel this way: `prometheus` pub
 """
 
 import gzip
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal
 
@@ -14,6 +14,7 @@ import msgspec
 from exporters import otlp_json, otlp_proto
 from exporters.valid_text import valid_items
 from pipeline import names
+from pipeline.addresses import url_fault
 from pipeline.batch import Batch
 from pipeline.components import Context, ExporterSpec, Payload, Receipt
 from pipeline.errors import PartialError
@@ -48,6 +49,15 @@ class OtlpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """TLS of the connection."""
     resource: dict[str, str] = msgspec.field(default_factory=lambda: {names.SERVICE_NAME: "dagster"})
     """Resource attributes of log records; spans bring their own from the `spans` connector."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Path and message of each fault."""
+        for path, url in (
+            ("endpoint", self.endpoint),
+            ("traces_endpoint", self.traces_endpoint),
+            ("logs_endpoint", self.logs_endpoint),
+        ):
+            yield from url_fault(path, url, "http://localhost:4318")
 
 
 class JaegerConfig(OtlpConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ published is not held: then we are catching up, and history is no burst of today
 """
 
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ import msgspec
 from anyio import to_thread
 
 from exporters.prometheus_text import Figure, Figures, Kind, label_name, metric_name
+from pipeline.addresses import address_fault
 from pipeline.batch import Batch
 from pipeline.components import Context, ExporterSpec, Payload, Receipt
 from pipeline.delivery import Delivery, QueueBatch, SendingQueue
@@ -43,6 +44,10 @@ class PrometheusConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     hold: Duration = Duration("60s")
     """A counter that begins shows as 0 until one scrape has seen it, so that `rate()` sees its first increments; no
     longer than this. 0: never."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Path and message of each fault."""
+        yield from address_fault("address", self.address, "0.0.0.0:8889")
 
 
 class Line(msgspec.Struct, frozen=True, gc=False, array_like=True):

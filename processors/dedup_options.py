@@ -95,10 +95,17 @@ class DedupConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError("escalate_after_count is 0 (off) or at least 2, and max_open is not negative")
         if self.flapping_count in (1, -1) or min(self.flapping_count, self.flapping_window) < 0:
             raise ValueError("flapping_count is 0 (off) or at least 2, and flapping_window is not negative")
-        Cron(self.daily_list, zone_of(self.timezone))
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Path and message of each fault."""
+        for option, check in (
+            ("timezone", lambda: zone_of(self.timezone)),
+            ("daily_list", lambda: Cron(self.daily_list, zone_of("UTC"))),
+        ):
+            try:
+                check()
+            except ValueError as error:
+                yield option, str(error)
         names = [window.name for window in self.mute_windows]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield "mute_windows", f"there are two windows named {name!r}"

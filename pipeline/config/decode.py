@@ -6,7 +6,8 @@ ones too: `sending_queue: {queue_size: 1GiB}` keeps the other defaults of that e
 """
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin
 
 import msgspec
@@ -90,11 +91,17 @@ class _Decoder:
         names = (*known, *also)
         unknown = [self._unknown(child, path, key, names) for key, child in node.value.items() if key not in known]
         values: dict[str, object] = {}
+        defaults: dict[str, object] = {}
         for name, field in known.items():
             default = field.default if base is None else getattr(base, field.attribute)
             value = self._option(node, node.value.get(name), field.hint, joined(path, name), default)
+            defaults[field.attribute] = default
             values[field.attribute] = default if self.lenient and value is _BAD and default is not MISSING else value
         if (unknown and not self.lenient) or any(value is _BAD for value in values.values()):
+            bad = {name for name, field in known.items() if values[field.attribute] is _BAD}
+            sound = {name: defaults[name] if value is _BAD else value for name, value in values.items()}
+            if not any(value is MISSING for value in sound.values()):
+                self._rest(node, cls, sound, path, bad)
             return _BAD
         return self._built(node, cls, values, path)
 
@@ -116,6 +123,19 @@ class _Decoder:
         for below, message in faults:
             self._fault(_below(node, below), joined(path, below) if below else path, message)
         return _BAD if faults and not self.lenient else block
+
+    def _rest(
+        self, node: Yaml, cls: type[msgspec.Struct], values: dict[str, object], path: str, bad: Collection[str]
+    ) -> None:
+        """What else is wrong with a block that has bad options, so that all is said at once."""
+        try:
+            block = cls(**values)
+        except (ValueError, TypeError):
+            return  # perhaps only because of the default in a bad one's place
+        across = getattr(block, "problems", None)
+        for below, message in across() if callable(across) else ():
+            if below and re.split(r"[.\[]", below, maxsplit=1)[0] not in bad:
+                self._fault(_below(node, below), joined(path, below), message)
 
     # --- values ---
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pipeline.addresses import address_fault
 from pipeline.errors import Problem
 from pipeline.http import Tls
 from pipeline.options import Duration, Secret, Size
@@ -94,7 +95,7 @@ class MetricsTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """`none` measures nothing, `detailed` tells failed sends by their error; `basic` and `normal` are alike."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        yield from _address(self.address)
+        yield from address_fault("address", self.address, "127.0.0.1:8888")
 
 
 class HealthTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,7 +105,7 @@ class HealthTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Where `/healthz` and `/readyz` are served, as `host:port`; `""` turns them off."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        yield from _address(self.address)
+        yield from address_fault("address", self.address, "127.0.0.1:8888")
 
 
 class LokiTelemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -183,7 +184,7 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     dagster: WebserverConfig = WebserverConfig()
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        yield from _address(self.address, "127.0.0.1:8890")
+        yield from address_fault("address", self.address, "127.0.0.1:8890")
         yield from _http("url", self.url)
         if self.address and not self.token and not is_loopback(self.address):
             yield "token", f"is required, as {self.address} can be reached from other machines"
@@ -274,10 +275,3 @@ def _http(name: str, url: str) -> Iterator[tuple[str, str]]:
         yield name, "begins with http:// or https://, and names a host"
     elif parts.query or parts.fragment or "@" in parts.netloc:
         yield name, "is an address alone, without `?`, `#` or a password"
-
-
-def _address(address: str, example: str = "127.0.0.1:8888") -> Iterator[tuple[str, str]]:
-    """A fault when `address` is neither "" nor `host:port`."""
-    host, colon, port = address.rpartition(":")
-    if address and not (colon and host and port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
-        yield "address", f"{address!r} is no address; write for example `{example}`"
