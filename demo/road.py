@@ -28,6 +28,7 @@ class Place:
     broker: str | None
     metrics: str = field(default_factory=_address)
     own_metrics: str = field(default_factory=_address)
+    api: str = field(default_factory=_address)
 
     @property
     def home(self) -> Path:
@@ -59,6 +60,8 @@ def start_daemon(place: Place, seen: Seen, children: Children) -> Child:
         "DAGTEL_LINEAGE": str(ROOT / "demo" / "lineage.yaml"),
         "DAGTEL_METRICS_ADDRESS": place.metrics,
         "DAGTEL_OWN_METRICS_ADDRESS": place.own_metrics,
+        "DAGTEL_API_ADDRESS": place.api,
+        "DAGTEL_URL": os.environ.get("DAGTEL_URL") or f"http://{place.api}",
         JAEGER: os.environ.get(JAEGER) or place.sink,
         LOKI: os.environ.get(LOKI) or place.sink,
     }

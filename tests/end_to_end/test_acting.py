@@ -22,7 +22,8 @@ def acting(daemon: Daemon) -> Daemon:
     """A daemon with an API and links; its alerts are in `out/alerts.jsonl`."""
     address = free_address()
     service = daemon.config["service"]
-    daemon.config["processors"]["dedup"] = {"group_wait": "0s"}
+    daemon.config["processors"]["dedup"] = {"group_wait": "0s", "catch_up_after": "0s"}
+    service["clock"] = "system"
     daemon.config["connectors"] = {"alerts": {}}
     daemon.config["exporters"] = {"file/alerts": {"path": str(daemon.out / "alerts.jsonl")}}
     service["api"] = {"address": address, "url": f"http://{address}"}
@@ -148,7 +149,7 @@ def test_an_acknowledged_problem_says_so_in_what_is_told_next(acting: Daemon) ->
     api(acting, f"/alerts/{alert['fingerprint']}/resolve", "POST", {})
     end = until("its end", lambda: resolved(acting, alert["fingerprint"]))
     assert end[0]["acknowledged_by"] == "Ann"
-    assert end[0]["links"]["silence"] == end[0]["links"]["acknowledge"] == ""
+    assert not {"silence", "acknowledge", "retry"} & end[0]["links"].keys()
 
 
 def test_a_reload_changes_the_links_and_who_is_let_in(acting: Daemon) -> None:
@@ -166,5 +167,4 @@ def test_without_a_url_messages_have_no_links_that_act(acting: Daemon) -> None:
     del acting.config["service"]["api"]["url"]
     acting.start()
     append(acting, lines(2500))
-    links = a_failure(acting)["links"]
-    assert links["silence"] == links["acknowledge"] == links["retry"] == ""
+    assert not {"silence", "acknowledge", "retry"} & a_failure(acting)["links"].keys()
