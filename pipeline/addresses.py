@@ -1,6 +1,7 @@
-"""Faults of addresses in configurations, for a component's `problems()`."""
+"""Addresses in configurations: their faults, for a component's `problems()`, and whom they let in."""
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 
 def url_fault(path: str, url: str, example: str) -> Iterator[tuple[str, str]]:
@@ -14,3 +15,12 @@ def address_fault(path: str, address: str, example: str) -> Iterator[tuple[str, 
     host, colon, port = address.rpartition(":")
     if address and not (colon and host and port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
         yield path, f"{address!r} is no address; write for example `{example}`"
+
+
+def is_loopback(address: str) -> bool:
+    """Whether nobody but this machine reaches `host:port`. A name other than `localhost` may be anybody's."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

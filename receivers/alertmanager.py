@@ -13,6 +13,7 @@ from typing import Final
 import anyio
 import msgspec
 
+from pipeline.addresses import is_loopback
 from pipeline.components import Context, Intake, Position, Read, Receiver, ReceiverSpec, Rejected
 from pipeline.conditions import Conditions, url_problems
 from pipeline.errors import DecodeError
@@ -20,7 +21,7 @@ from pipeline.http import AsgiMessage
 from pipeline.options import Duration, Secret, Size
 from pipeline.signals import Alert, Severity, Signal
 from receivers.alertmanager_payload import Active, Reading, findings, group_of
-from receivers.asgi import Receives, Sends, answer, body_of, is_loopback
+from receivers.asgi import Receives, Sends, answer, body_of
 
 COMMIT_POLL_S: Final = 0.01
 

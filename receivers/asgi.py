@@ -4,7 +4,6 @@ Source: https://asgi.readthedocs.io/en/latest/specs/www.html
 """
 
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
 from typing import TypeAlias
 
 from pipeline.http import AsgiMessage
@@ -35,14 +34,3 @@ async def answer(send: Sends, status: int, text: str) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def is_loopback(address: str) -> bool:
-    """Whether nobody but this machine reaches `address` ("127.0.0.1:9095", "[::1]:9095", "localhost:9095")."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -5,13 +5,12 @@ Component blocks stay raw (`Yaml`): their types are known once the plugins are f
 
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from pipeline.addresses import address_fault
+from pipeline.addresses import address_fault, is_loopback
 from pipeline.errors import Problem
 from pipeline.http import Tls
 from pipeline.options import Duration, Secret, Size
@@ -252,15 +251,6 @@ def _at_least_one(block: msgspec.Struct, *names: str) -> Iterator[tuple[str, str
     for name in names:
         if getattr(block, name) < 1:
             yield name, "must be at least 1"
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach `host:port`. A name other than `localhost` may be anybody's."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _http(name: str, url: str) -> Iterator[tuple[str, str]]:

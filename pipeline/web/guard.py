@@ -15,7 +15,8 @@ import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from pipeline.config.model import ApiConfig, is_loopback
+from pipeline.addresses import is_loopback
+from pipeline.config.model import ApiConfig
 
 MOST: Final = 64 * 1024
 """Bytes of a request's body."""

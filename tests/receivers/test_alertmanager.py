@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from pipeline.addresses import is_loopback
 from pipeline.clock import SECOND
 from pipeline.components import Position
 from pipeline.http import Asgi
@@ -16,7 +17,6 @@ from pipeline.signals import Alert
 from pipeline.testing.context import FakeContext
 from pipeline.testing.intake import FakeIntake
 from receivers.alertmanager import SPEC, AlertmanagerReceiverConfig
-from receivers.asgi import is_loopback
 
 pytestmark = pytest.mark.anyio
 

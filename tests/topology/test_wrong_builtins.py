@@ -24,8 +24,8 @@ service:
     metrics: {receivers: [metrics], exporters: [prometheus]}
 """,
         [
-            "w.yaml:5: exporters.jaeger.endpoint: 'localhost:4318' is no URL: it begins with http:// or https://, as in "
-            "`http://localhost:4318`",
+            "w.yaml:5: exporters.jaeger.endpoint: 'localhost:4318' is no URL: it begins with http:// or https://, "
+            "as in `http://localhost:4318`",
             "w.yaml:6: exporters.loki.endpoint: 'loki' is no URL: it begins with http:// or https://, as in "
             "`http://localhost:3100`",
             "w.yaml:7: exporters.prometheus.address: '0.0.0.0:99999' is no address; write for example `0.0.0.0:8889`",
