@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from pipeline.batch import WHOLE
-from tests.chaos.scene import Scene
+from tests.chaos.scene import Scene, size
 from tests.integration.conftest import ROOT, Daemon, free_port, series
 
 POSTGRES = "DAGTEL_TEST_POSTGRES"
@@ -22,7 +22,7 @@ PORTS_APART = 10
 """The own pages of the second worker of a supervisor are so much higher; see docs/cluster.md."""
 ASK_S = 0.1
 """A condition often means to ask each of them; asked more often they would do little else."""
-SESSION_S = 10
+SESSION_S = size(6, 10)
 """After so long Kafka gives the partitions of a member that is silent to others."""
 
 
@@ -76,7 +76,7 @@ class Group(Scene):
         for receiver in ("kafka", "kafka/outcomes"):
             self.sets |= {
                 f"receivers.{receiver}.session_timeout": f"{SESSION_S}s",
-                f"receivers.{receiver}.heartbeat_interval": "2s",
+                f"receivers.{receiver}.heartbeat_interval": "1s",
             }
         self.members: dict[str, Member] = {}
 
