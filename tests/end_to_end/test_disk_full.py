@@ -3,22 +3,10 @@
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.end_to_end.daemon import DAGTEL, ROOT, Daemon, append, counters, lines, until
-from tests.small_disk import fill, small
-
-SIZE = 6 * 2**20
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MiB."""
-    with small(tmp_path / "disk", SIZE) as folder:
-        yield folder
+from tests.small_disk import fill
 
 
 def test_a_full_disk_stops_the_intake_and_nothing_else_and_nothing_is_lost(daemon: Daemon, small_disk: Path) -> None:

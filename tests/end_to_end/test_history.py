@@ -28,6 +28,7 @@ from pipeline.store.history_writes import HistoryWriter
 from pipeline.testing.builders import Fault, Log
 from tests.end_to_end.daemon import DAGTEL, ROOT, Daemon, until
 from tests.end_to_end.test_alert_story import STORY, TWO, runs, story, told
+from tests.small_disk import fill
 
 Answers = Iterator[int]
 
@@ -232,11 +233,11 @@ def feed(daemon: Daemon, *logs: Log) -> None:
             file.write(b"\n".join(log.lines()) + b"\n")
 
 
-def stories(daemon: Daemon, wanted: Wanted = Wanted()) -> list[Story]:  # noqa: B008  # frozen
-    place = Place(str(daemon.folder / "history.db"))
+def stories(daemon: Daemon, path: Path | None = None) -> list[Story]:
+    place = Place(str(path or daemon.folder / "history.db"))
     try:
         with reading(place) as history:
-            return [history.story(row) for row in history.alerts(wanted)]
+            return [history.story(row) for row in history.alerts(Wanted(limit=1000))]
     except RetryableError as error:
         begun = ("there is no history", "is empty", "it is lifted when")  # it is only just being made
         assert any(words in str(error) for words in begun), error
@@ -348,6 +349,23 @@ def test_input_stops_where_its_settings_say_so(daemon: Daemon) -> None:
     (daemon.folder / "history.db").unlink()
     until("both are in it", lambda: len(stories(daemon)) == 2)
     assert daemon.ready["blocked"] == ""
+    assert daemon.stop() == 0
+
+
+def test_a_full_disk_is_waited_for(daemon: Daemon, small_disk: Path) -> None:
+    path = small_disk / "history.db"
+    daemon.config["exporters"]["store"]["path"] = str(path)
+    daemon.start()
+    feed(daemon, failing(0))
+    until("the first is in it", lambda: len(stories(daemon, path)) == 1)
+    filler = fill(small_disk)
+    feed(daemon, *(failing(n, f"asset_{n}", Fault("E", f"{n} " * 1900)) for n in range(1, 100)))
+    told_of_all = daemon.out / "alerts.jsonl"
+    until("all are told", lambda: told_of_all.read_bytes().count(b"\n") >= 100)
+    until("it says why", lambda: "database or disk is full" in statuses(daemon).get("reason", ""))
+    assert daemon.ready["ready"]
+    filler.unlink()
+    until("all are in it", lambda: len([s for s in stories(daemon, path) if s.alert.kind != "overflow"]) == 100)
     assert daemon.stop() == 0
 
 
