@@ -56,6 +56,7 @@ def start_daemon(place: Place, seen: Seen, children: Children) -> Child:
     """The broker (or Dagster's storage) → the sink, `/metrics`, alerts on stdout; and whatever the user named."""
     env = {
         "DAGTEL_STATE": str(place.folder / "daemon.db"),
+        "DAGTEL_HISTORY": str(place.folder / "history.db"),
         "DAGTEL_LINEAGE": str(ROOT / "demo" / "lineage.yaml"),
         "DAGTEL_METRICS_ADDRESS": place.metrics,
         "DAGTEL_OWN_METRICS_ADDRESS": place.own_metrics,

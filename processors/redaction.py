@@ -12,7 +12,7 @@ from pipeline.batch import Batch
 from pipeline.components import Context, ProcessorSpec
 from pipeline.events import Event
 from pipeline.facts import ErrorInfo, Parts
-from pipeline.signals import Alert, LogRecord, Signal, Span
+from pipeline.signals import Alert, LogRecord, Member, Signal, Span
 from processors.redaction_patterns import PATTERNS, Pattern, PatternName
 from processors.redaction_text import Redactor
 
@@ -129,6 +129,9 @@ class Redaction:
 
     def _alert(self, alert: Alert) -> Alert:
         changes = self._texts(alert, "title", "summary")
+        if alert.members:
+            members = tuple([self._member(member) for member in alert.members])
+            changes |= {"members": members} if members != alert.members else {}
         if alert.parts is not None and (parts := self._parts(alert.parts)) is not alert.parts:
             changes["parts"] = parts
         if alert.error is not None and (error := self._redactor.error(alert.error)) is not alert.error:
@@ -136,6 +139,10 @@ class Redaction:
         if alert.tags and (tags := self._redactor.map(alert.tags)) is not None:
             changes["tags"] = tags
         return msgspec.structs.replace(alert, **changes) if changes else alert
+
+    def _member(self, member: Member) -> Member:
+        changes = self._texts(member, "title", "message")
+        return msgspec.structs.replace(member, **changes) if changes else member
 
     def _parts(self, parts: Parts) -> Parts:
         message = tuple([self._redactor.text(line) for line in parts.message])

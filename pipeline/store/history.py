@@ -218,7 +218,7 @@ class History:
                 if len(problems) == 1:
                     return found[0]
                 if problems:
-                    near = sorted(problems.values(), key=lambda alert: (not alert.open, -alert.last_ns))
+                    near = sorted(problems.values(), key=lambda alert: (not alert.open, -alert.last_ns, alert.key))
                     raise UnknownAlert(f"{id!r} begins {len(problems)} alerts; say more of it", near[:NEAR])
             near_by = select(*_ALERT).order_by(*_LATEST).limit(NEAR)
             raise UnknownAlert(f"{self.name} has no alert {id!r}", [_alert(row) for row in tx.execute(near_by)])

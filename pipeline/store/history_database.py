@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
-from sqlalchemy import Connection, Engine, event, exc
+from sqlalchemy import Connection, Engine, event, exc, inspect, select
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from pipeline.errors import PermanentError, RetryableError, StateError
 from pipeline.store.database import open_sqlite
-from pipeline.store.history_migrations import STEPS
+from pipeline.store.history_migrations import HISTORY_KIND, KIND, STEPS
 from pipeline.store.history_schema import META
 from pipeline.store.steps import Step, climb, version_of
 
@@ -60,6 +60,8 @@ def open_to_write(place: Place, steps: Sequence[Step] = STEPS) -> Database:
     database = _opened(place, reads_only=False)
     try:
         with database.translating():
+            if _kind(database.engine) not in (HISTORY_KIND, ""):
+                raise RetryableError(_strange(database))
             climb(database.engine, META, steps, lambda version, known: _newer(database, version, known), database.alone)
     except BaseException as error:
         database.close()
@@ -79,18 +81,38 @@ def open_to_read(place: Place, steps: Sequence[Step] = STEPS) -> Database:
     database = _opened(place, reads_only=True)
     try:
         with database.translating():
-            version = version_of(database.engine, META)
+            kind = _kind(database.engine)
+            version = version_of(database.engine, META) if kind == HISTORY_KIND else 0
+        if kind != HISTORY_KIND:
+            begun = f"{database.name} is empty: no daemon has begun it yet"
+            raise RetryableError(_strange(database) if kind else begun)
         if version > len(steps):
             raise RetryableError(_newer(database, version, len(steps)))
         if version < len(steps):
             raise RetryableError(
-                f"{database.name} has schema {version}, this program knows {len(steps)}: "
-                + ("it is lifted when this version's daemon starts on it" if version else "it is no history of dagtel")
+                f"{database.name} has schema {version}, this program knows {len(steps)}: it is lifted when this "
+                "version's daemon starts on it"
             )
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _kind(engine: Engine) -> str:
+    """What its `meta` says it is; "" for a database without tables, "something else" for one of other tables."""
+    with engine.connect() as connection:
+        found = inspect(connection)
+        if not found.has_table(META.name):
+            return "something else" if found.get_table_names() else ""
+        return connection.scalar(select(META.c.value).where(META.c.key == KIND)) or "something else"
+
+
+def _strange(database: Database) -> str:
+    return (
+        f"{database.name} is no history of dagtel, and is left alone: give the exporter `store` another `path` "
+        "(`postgresql.schema`)"
+    )
 
 
 def _newer(database: Database, version: int, known: int) -> str:

@@ -42,6 +42,7 @@ class Scene:
             "DAGTEL_TOPIC": self.name,
             "DAGTEL_GROUP": self.name,
             "DAGTEL_STATE": str(folder / "state.db"),
+            "DAGTEL_HISTORY": str(folder / "history.db"),
             "DAGTEL_JAEGER_ENDPOINT": backends["jaeger_otlp"],
             "DAGTEL_LOKI_ENDPOINT": backends["loki"],
             "DAGTEL_WEBHOOK": webhook,

@@ -1,5 +1,6 @@
 """Every built-in component keeps the contract of its kind; test_registry.py sees to it that none is missing."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 
 from connectors import alerts, anomalies, freshness, logs, metrics, silence, spans
 from connectors.sla import SlaOption
-from exporters import console, file, kafka, loki, otlp, prometheus
+from exporters import console, file, kafka, loki, otlp, prometheus, store
 from exporters.notifiers import alertmanager, apprise, email, pagerduty, ping, slack, webhook
 from exporters.notifiers import console as console_alerts
+from pipeline.alert_records import Standing
 from pipeline.http import Response
 from pipeline.options import Duration, Secret, Size
 from pipeline.signals import Alert, Signal
@@ -121,6 +123,19 @@ class TestLineageImpact(ProcessorContract):
 
 class TestDedup(ProcessorContract):
     spec = dedup.SPEC
+
+
+class TestDedupOnRecord(ProcessorContract):
+    """Somebody keeps records of what it decides."""
+
+    spec = dedup.SPEC
+
+    @asynccontextmanager
+    async def built(self, context: FakeContext | None = None) -> AsyncIterator[Any]:
+        given = context or FakeContext("dedup")
+        given.recorded = True
+        async with super().built(given) as component:
+            yield component
 
 
 class TestFilter(ProcessorContract):
@@ -252,6 +267,38 @@ class TestFile(ExporterContract):
 
 class TestConsole(ExporterContract):
     spec = console.SPEC
+
+
+class TestStore(ExporterContract):
+    spec = store.SPEC
+
+    def options(self) -> Any:
+        return self.spec.config(path=str(self.folder / "history.db"))
+
+    def items(self) -> st.SearchStrategy[list[Any]]:
+        """Notifications, and records of them."""
+        told = strategies.alerts().map(lambda items: [item for item in items if isinstance(item, Alert)])
+        return st.one_of(told, told.map(lambda items: [_record(item) for item in items]))
+
+    def leaves_out(self, item: Any) -> bool:
+        return isinstance(item, Alert) and item.kind == "heartbeat"
+
+    def outside(self) -> Any:
+        path = self.folder / "history.db"
+        if not path.exists():
+            return b""
+        with sqlite3.connect(path) as file:
+            tables = [name for (name,) in file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+            return {name: _without_the_wall(file, name) for name in sorted(tables)}
+
+
+def _record(alert: Alert) -> Standing:
+    return Standing(alert.key or alert.fingerprint, alert.began_ns, alert.now_ns, "firing", alert)
+
+
+def _without_the_wall(file: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
+    columns = [row[1] for row in file.execute(f"PRAGMA table_info({table})") if row[1] != "written_ns"]
+    return sorted(file.execute(f"SELECT {', '.join(columns)} FROM {table}"))
 
 
 class Notifier:

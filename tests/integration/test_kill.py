@@ -63,6 +63,7 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_counted_twice(
         "DAGTEL_TOPIC": name,
         "DAGTEL_GROUP": name,
         "DAGTEL_STATE": str(tmp_path / "state.db"),
+        "DAGTEL_HISTORY": str(tmp_path / "history.db"),
         "DAGTEL_JAEGER_ENDPOINT": backends["jaeger_otlp"],
         "DAGTEL_LOKI_ENDPOINT": backends["loki"],
         "DAGTEL_WEBHOOK": url,

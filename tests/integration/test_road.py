@@ -79,6 +79,7 @@ def road(backends: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
         "DAGTEL_DAGSTER_HOME": str(home),
         "DAGTEL_BRIDGE_STATE": str(folder / "bridge.db"),
         "DAGTEL_STATE": str(folder / "daemon.db"),
+        "DAGTEL_HISTORY": str(folder / "history.db"),
     }
     prometheus_env = {
         **os.environ,

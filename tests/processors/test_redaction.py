@@ -4,16 +4,18 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.batch import Batch
 from pipeline.events import Event, StepFailed
-from pipeline.facts import ErrorInfo, Json
+from pipeline.facts import ErrorInfo, Json, Parts
 from pipeline.outcomes import AssetFailed
 from pipeline.signals import Alert, Edges, LogRecord, Span, SpanEvent
 from pipeline.testing.context import FakeContext
+from processors.dedup import SPEC as DEDUP
 from processors.redaction import SPEC, RedactionConfig, redactor_of
 from processors.redaction_text import Redactor
 
@@ -278,3 +280,31 @@ def test_recorded_logs_hold_no_secrets() -> None:
 )
 def test_options_that_cannot_be_used_are_problems(options: dict[str, object], option: str) -> None:
     assert [found for found, _ in RedactionConfig(**options).problems()] == [option]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("order", [("redaction", "dedup"), ("dedup", "redaction")])
+async def test_no_secret_comes_into_the_history_wherever_redaction_stands(order: tuple[str, str]) -> None:
+    secret = f"login failed: password=hunter2 {GITHUB}"
+    parts = Parts("asset_failure", ("a",), message=(secret,))
+    texts = {"title": secret, "summary": secret, "error": ErrorInfo("E", secret), "parts": parts}
+    first = Alert("asset_failure", "failing", "ERROR", "p0", 1, 1, 1, run_id="r", asset="a", **texts)
+    found = [first, msgspec.structs.replace(first, fingerprint="p1")]
+    builds = {
+        "redaction": lambda: SPEC.build(RedactionConfig(), FakeContext("redaction")),
+        "dedup": lambda: DEDUP.build(DEDUP.config(), FakeContext("dedup", recorded=True)),
+    }
+    items: list[object] = list(found)
+    flushed: list[object] = []
+    for name in order:
+        async with builds[name]() as processor:
+            items = list((await processor.process(Batch(items, "s", 1))).items) if items else []
+            flushed = list((await processor.process(Batch(flushed, "s", 1))).items) if flushed else []
+            if name == "dedup":
+                items += await processor.finish(10)
+                flushed = list(await processor.flush(10))
+    kinds = {type(item).__name__ for item in flushed}
+    assert kinds == {"Occurred", "Decided", "Standing", "Made", "Routed"}
+    text = repr(items) + repr(flushed)
+    assert "[redacted]" in text
+    assert "hunter2" not in text
+    assert GITHUB not in text

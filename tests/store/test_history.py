@@ -8,14 +8,25 @@ import msgspec
 import pytest
 from sqlalchemy import text
 
-from pipeline.alert_records import Decided, Delivered, Notified, Occurred, Record, Routed, Standing, notification_id
+from pipeline.alert_records import (
+    Decided,
+    Delivered,
+    Made,
+    Notified,
+    Occurred,
+    Record,
+    Routed,
+    Standing,
+    notification_id,
+)
 from pipeline.errors import RetryableError
-from pipeline.facts import ErrorInfo
+from pipeline.facts import ErrorInfo, Parts
 from pipeline.signals import Alert
 from pipeline.store import history_database
 from pipeline.store.history import History, Place, UnknownAlert, Wanted, reading
 from pipeline.store.history_migrations import STEPS
 from pipeline.store.history_writes import HistoryWriter
+from pipeline.store.state import StateStore
 
 SECOND = 10**9
 T0 = 1_705_284_000 * SECOND  # 2024-01-15 02:00 UTC
@@ -240,17 +251,22 @@ def test_a_history_of_a_newer_program_is_refused(place: Place, writer: HistoryWr
 
 
 def test_a_history_of_an_older_program_is_lifted_by_who_writes(place: Place, writer: HistoryWriter) -> None:
+    """Version 1 did not keep what fingerprints are made of."""
     writer.write([standing(alert())], 1)
     writer.close()
-    newer = (*STEPS, lambda connection: connection.execute(text("ALTER TABLE alerts ADD COLUMN more TEXT")))
-    with pytest.raises(RetryableError, match="it is lifted when this version's daemon starts on it"):
-        history_database.open_to_read(place, newer)
-    history_database.open_to_write(place, newer).close()
-    database = history_database.open_to_read(place, newer)
-    try:
-        assert [row.key for row in History(database).alerts()] == ["v1:3f2a#1"]
-    finally:
-        database.close()
+    database = history_database.open_to_write(place)
+    with database.engine.begin() as tx:
+        tx.execute(text("DROP TABLE fingerprints"))
+        tx.execute(text("UPDATE meta SET value = '1' WHERE key = 'schema_version'"))
+    database.close()
+    with pytest.raises(RetryableError, match=r"has schema 1.*it is lifted when this version's daemon starts on it"):
+        asked(place)
+    parts = Parts("asset_failure", ("raw/orders",), message=("after <duration>",))
+    writer.write([Made("v1:3f2a", T0, parts, "after 30s")], 2)
+    with reading(place) as history:
+        story = history.story(history.find("v1:3f2a#1"))
+    assert story.fingerprint is not None
+    assert (story.fingerprint.parts, story.fingerprint.message) == (parts, "after 30s")
 
 
 def test_there_is_none_yet(tmp_path: Path) -> None:
@@ -302,8 +318,23 @@ def test_a_locked_file_is_waited_for_and_then_said(tmp_path: Path, monkeypatch: 
     writer.close()
 
 
-def test_another_sqlite_file_is_no_history(tmp_path: Path) -> None:
-    place, _ = file_of(tmp_path)
+def test_another_database_is_no_history_and_is_left_alone(tmp_path: Path) -> None:
+    place, writer = file_of(tmp_path)
     sqlite3.connect(place.path).execute("CREATE TABLE things (id INTEGER)").connection.close()
-    with pytest.raises(RetryableError, match="it is no history of dagtel"):
-        asked(place)
+    state = Place(str(tmp_path / "state.db"))
+    StateStore(Path(state.path)).close()
+    for other, ours in ((place, writer), (state, HistoryWriter(state, keep=10))):
+        before = tables(other)
+        with pytest.raises(RetryableError, match="is no history of dagtel, and is left alone"):
+            asked(other)
+        with pytest.raises(RetryableError, match="is no history of dagtel, and is left alone"):
+            ours.write([standing(alert())], 1)
+        assert tables(other) == before
+    Path(tmp_path / "empty.db").touch()
+    with pytest.raises(RetryableError, match="is empty: no daemon has begun it yet"):
+        asked(Place(str(tmp_path / "empty.db")))
+
+
+def tables(place: Place) -> list[str]:
+    with sqlite3.connect(place.path) as file:
+        return sorted(name for (name,) in file.execute("SELECT name FROM sqlite_schema"))
