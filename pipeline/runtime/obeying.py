@@ -81,11 +81,13 @@ class Obeying:
         """In the driver's order; returns once what came of it is committed."""
         engine, taken = self._driver.engine, 0
         wall = self._clock.wall_ns()
-        if not engine.has(WHOLE) or engine.time.waits(wall) or not engine.now(WHOLE):
-            return 0  # `clock: events` has no time before the first event
+        if not engine.has(WHOLE):
+            return 0
         if not engine.obeying():
             self._say_nobody()
             return 0
+        if engine.time.waits(wall) or not engine.now(WHOLE):
+            return 0  # `clock: events` has no time before the first event
         for row in rows:
             if row.id < self._next():  # another took it up, while these were being read
                 continue

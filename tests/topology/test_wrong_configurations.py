@@ -201,6 +201,36 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "service:\n  telemetry:\n    metrics: {address: localhost}",
         ["w.yaml:3: service.telemetry.metrics.address: 'localhost' is no address; write for example `127.0.0.1:8888`"],
     ),
+    "an API that others can reach and nobody keeps": (
+        "service:\n  api: {address: '0.0.0.0:8890'}",
+        ["w.yaml:2: service.api.token: is required, as 0.0.0.0:8890 can be reached from other machines"],
+    ),
+    "an API on a name that may be anybody's, with links that lead nowhere": (
+        "service:\n  api: {address: 'dagtel:8890', url: 'dagtel'}",
+        [
+            "w.yaml:2: service.api.url: begins with http:// or https://, and names a host",
+            "w.yaml:2: service.api.token: is required, as dagtel:8890 can be reached from other machines",
+        ],
+    ),
+    "an API with a token and a key that can be guessed": (
+        "service:\n  api: {address: ':8890', token: hunter2, secret: 'short'}",
+        [
+            "w.yaml:2: service.api.address: ':8890' is no address; write for example `127.0.0.1:8890`",
+            "w.yaml:2: service.api.token: has less than 16 characters: it could be guessed",
+            "w.yaml:2: service.api.secret: has a key of less than 32 characters: it could be guessed",
+        ],
+    ),
+    "links without pages, and for ever": (
+        "service:\n  api: {url: 'https://u:p@dagtel', link_lifetime: 5 weeks, dagster: {url: 'ftp://d', timeout: 0}}",
+        [
+            "w.yaml:2: service.api.url: is an address alone, without `?`, `#` or a password",
+            "w.yaml:2: service.api.url: leads to pages that are not served: set `address`",
+            "w.yaml:2: service.api.link_lifetime: must be four weeks at most: what a link did is remembered for 30 "
+            "days",
+            "w.yaml:2: service.api.dagster.url: begins with http:// or https://, and names a host",
+            "w.yaml:2: service.api.dagster.timeout: must be more than 0",
+        ],
+    ),
     "a checkpoint that never comes": (
         "service:\n  checkpoint_interval: 0",
         ["w.yaml:2: service.checkpoint_interval: must be more than 0"],
