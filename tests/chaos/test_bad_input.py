@@ -80,7 +80,7 @@ def test_poison_and_plugins_that_raise_and_hang_harm_what_they_touch_alone(
     dead = sum(here.figures("dagtel_dead_letters_total").values())
     assert daemon.stop() == 0, here.log[-4000:]
     assert not (here.folder / "stuck.jsonl").exists(), "it hangs"
-    here.sets |= {"exporters.stuck.hang": "false"}
+    here.sets |= {"exporters.stuck.hang": "false", "service.shutdown_timeout": "60s"}
     here.once()
 
     stuck = Counter(id for line in (here.folder / "stuck.jsonl").read_text().splitlines() for id in json.loads(line))
