@@ -41,6 +41,8 @@ T = TypeVar("T")
 START_S = 10.0
 STOP_S = 5.0
 BATCH_BYTES = 256 << 10
+BATCH_HEAD = 1 << 10
+"""More than what a batch holds beside its one record: the broker's limit is on batches."""
 
 _OF_THE_RECORD = (InvalidTimestampError, MessageSizeTooLargeError, RecordListTooLargeError)
 
@@ -274,7 +276,7 @@ class KafkaExporter:
         }
 
     async def _make_topic(self, wanted: CreateTopic) -> None:
-        settings = {"max.message.bytes": str(int(self._config.max_message_size)), **wanted.config}
+        settings = {"max.message.bytes": str(self._config.max_message_size + BATCH_HEAD), **wanted.config}
         topic = NewTopic(self._config.topic, wanted.partitions, wanted.replication, topic_configs=settings)
         admin = AIOKafkaAdminClient(**self._connection())
         async with AsyncExitStack() as opened:

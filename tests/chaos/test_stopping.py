@@ -50,6 +50,7 @@ def test_sigterm_at_full_load_ends_in_time_with_0_and_the_next_start_goes_on(
             took.append(time.monotonic() - told)
             assert code == 0, here.log[-4000:]
         loki.fault = None
+        here.sets["service.shutdown_timeout"] = "60s"
         daemon = here.start()
         here.idle(PARTITIONS)
         scraped.judge()

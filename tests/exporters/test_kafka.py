@@ -200,6 +200,13 @@ class TestAgainstABroker:
             await deliver(out, [event(b"c")])
         assert sorted(record.value for record in await records_in(topic)) == [b"a", b"b", b"c"]
 
+    async def test_a_topic_that_it_makes_takes_the_largest_record_that_it_sends(self) -> None:
+        topic = unique("largest")
+        most = 5_000_000
+        async with exporter(topic, max_message_size=most) as out:
+            await deliver(out, [event(b"x" * (most - 200), run_id="r")])
+        assert [len(record.value) for record in await records_in(topic)] == [most - 200]
+
     async def test_an_attempt_that_ran_out_of_time_sends_nothing_twice(self) -> None:
         topic = unique("twice")
         async with exporter(topic, linger=Duration("1s")) as out:
