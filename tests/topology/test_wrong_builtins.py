@@ -24,10 +24,10 @@ service:
     metrics: {receivers: [metrics], exporters: [prometheus]}
 """,
         [
-            "w.yaml:5: exporters.jaeger.endpoint: 'localhost:4318' is no URL: it begins with http:// or https://, as in "
-            "`http://localhost:4318`",
-            "w.yaml:6: exporters.loki.endpoint: 'loki' is no URL: it begins with http:// or https://, as in "
-            "`http://localhost:3100`",
+            "w.yaml:5: exporters.jaeger.endpoint: 'localhost:4318' is no URL: it begins with http:// or https://, as "
+            "in `http://localhost:4318`",
+            "w.yaml:6: exporters.loki.endpoint: 'loki' is no URL: it begins with http:// or https://, as "
+            "in `http://localhost:3100`",
             "w.yaml:7: exporters.prometheus.address: '0.0.0.0:99999' is no address; write for example `0.0.0.0:8889`",
         ],
     ),
@@ -65,7 +65,7 @@ def test_every_fault_is_named(name: str, tmp_path: Path) -> None:
     text, expected = WRONG[name]
     (tmp_path / "w.yaml").write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "validate", "--config", "w.yaml"],
+        [Path(sys.executable).with_name("dagtel"), "validate", "--config", "w.yaml"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
