@@ -65,7 +65,7 @@ def test_every_fault_is_named(name: str, tmp_path: Path) -> None:
     text, expected = WRONG[name]
     (tmp_path / "w.yaml").write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "validate", "--config", "w.yaml"],
+        [Path(sys.executable).with_name("dagtel"), "validate", "--config", "w.yaml"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
