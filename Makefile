@@ -20,6 +20,11 @@ $(DAGSTER_VENV)/.ready: demo/requirements.lock packages/dagster-dagtel/pyproject
 	$(DAGSTER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps ./packages/dagster-dagtel
 	touch $@
 
+# What the tests ask of a running Dagster beside that: its webserver.
+$(DAGSTER_VENV)/.webserver: $(DAGSTER_VENV)/.ready tests/dagster-requirements.lock
+	$(DAGSTER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/dagster-requirements.lock
+	touch $@
+
 demo: $(VENV)/.ready $(DAGSTER_VENV)/.ready
 	@$(BIN)/python -m demo $(if $(ONCE),--once)
 

@@ -11,12 +11,15 @@ from pipeline.topology.resolve import resolve
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ON_TOP = {"sources.yaml": ["full.yaml", "sources.yaml"]}
+NEEDED = {"cluster.yaml": {"DAGTEL_POSTGRES": "postgresql://db/dagtel"}}
 SHIPPED = sorted(path.name for path in CONFIGS.glob("*.yaml") if not path.name.endswith(".test.yaml"))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_it_can_run(name: str) -> None:
-    plan = resolve(load([CONFIGS / each for each in ON_TOP.get(name, [name])], env={}), Registry.installed())
+    plan = resolve(
+        load([CONFIGS / each for each in ON_TOP.get(name, [name])], env=NEEDED.get(name, {})), Registry.installed()
+    )
     assert not plan.warnings
     for pipeline in plan.pipelines.values():
         if pipeline.signal == Signal.ALERTS:

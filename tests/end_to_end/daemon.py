@@ -131,8 +131,10 @@ class Daemon:
         return self.process.wait(SECONDS)
 
     def logs(self, name: str = "logs.jsonl") -> list[dict[str, Any]]:
+        """The lines of an output file; one that is being written is not there yet."""
         path = self.out / name
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        written = path.read_text().split("\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in written]
 
     def originals(self, *names: str) -> list[str]:
         """The events whose records are in these files, derived ones left out."""

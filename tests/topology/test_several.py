@@ -61,5 +61,6 @@ def test_only_the_daemons_own_pages_move() -> None:
     own: Any = for_worker(whole, 2)
     telemetry = own.service.telemetry
     assert (telemetry.metrics.address, telemetry.health.address) == ("127.0.0.1:8898", "127.0.0.1:13143")
+    assert own.service.api.address == "127.0.0.1:8900"
     assert own.exporters == whole.exporters
     assert own.receivers == whole.receivers
