@@ -17,13 +17,14 @@ PORTS_APART: Final = 10
 
 
 def for_worker(plan: Plan, number: int) -> Plan:
-    """The plan of one of several workers, the first of which is 1: its own pages (figures, health) have ports of their
-    own, `PORTS_APART` higher than those of the worker before."""
+    """The plan of one of several workers, the first of which is 1: its own pages (figures, health, the API) have ports
+    of their own, `PORTS_APART` higher than those of the worker before."""
     telemetry = plan.service.telemetry
+    api = msgspec.structs.replace(plan.service.api, address=moved(plan.service.api.address, number))
     metrics = msgspec.structs.replace(telemetry.metrics, address=moved(telemetry.metrics.address, number))
     health = msgspec.structs.replace(telemetry.health, address=moved(telemetry.health.address, number))
     own = msgspec.structs.replace(telemetry, metrics=metrics, health=health)
-    return msgspec.structs.replace(plan, service=msgspec.structs.replace(plan.service, telemetry=own))
+    return msgspec.structs.replace(plan, service=msgspec.structs.replace(plan.service, telemetry=own, api=api))
 
 
 def moved(address: str, number: int) -> str:
@@ -47,10 +48,15 @@ def _against(plan: Plan, workers: int) -> Iterator[Problem]:
     for id, node in plan.receivers.items():
         if reason := _alone(plan, id, node):
             yield Problem(f"receivers.{id}", reason)
-    for name in ("metrics", "health"):
-        address = getattr(plan.service.telemetry, name).address
+    own = plan.service.telemetry
+    addresses = {
+        "telemetry.metrics": own.metrics.address,
+        "telemetry.health": own.health.address,
+        "api": plan.service.api.address,
+    }
+    for name, address in addresses.items():
         if address and int(moved(address, workers).rpartition(":")[2]) > 65535:
-            yield Problem(f"service.telemetry.{name}.address", f"the ports of {workers} workers go beyond 65535")
+            yield Problem(f"service.{name}.address", f"the ports of {workers} workers go beyond 65535")
 
 
 def _alone(plan: Plan, id: str, node: Node) -> str:
