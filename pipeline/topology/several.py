@@ -17,13 +17,13 @@ PORTS_APART: Final = 10
 
 
 def for_worker(plan: Plan, number: int) -> Plan:
-    """The plan of one of several workers, the first of which is 1: its own pages (figures, health, API) have ports of
-    their own, `PORTS_APART` higher than those of the worker before."""
+    """The plan of one of several workers, the first of which is 1: its own pages (figures, health, the API) have ports
+    of their own, `PORTS_APART` higher than those of the worker before."""
     telemetry = plan.service.telemetry
+    api = msgspec.structs.replace(plan.service.api, address=moved(plan.service.api.address, number))
     metrics = msgspec.structs.replace(telemetry.metrics, address=moved(telemetry.metrics.address, number))
     health = msgspec.structs.replace(telemetry.health, address=moved(telemetry.health.address, number))
     own = msgspec.structs.replace(telemetry, metrics=metrics, health=health)
-    api = msgspec.structs.replace(plan.service.api, address=moved(plan.service.api.address, number))
     return msgspec.structs.replace(plan, service=msgspec.structs.replace(plan.service, telemetry=own, api=api))
 
 
@@ -48,10 +48,14 @@ def _against(plan: Plan, workers: int) -> Iterator[Problem]:
     for id, node in plan.receivers.items():
         if reason := _alone(plan, id, node):
             yield Problem(f"receivers.{id}", reason)
-    telemetry = plan.service.telemetry
-    pages = {"telemetry.metrics": telemetry.metrics, "telemetry.health": telemetry.health, "api": plan.service.api}
-    for name, page in pages.items():
-        if page.address and int(moved(page.address, workers).rpartition(":")[2]) > 65535:
+    own = plan.service.telemetry
+    addresses = {
+        "telemetry.metrics": own.metrics.address,
+        "telemetry.health": own.health.address,
+        "api": plan.service.api.address,
+    }
+    for name, address in addresses.items():
+        if address and int(moved(address, workers).rpartition(":")[2]) > 65535:
             yield Problem(f"service.{name}.address", f"the ports of {workers} workers go beyond 65535")
 
 

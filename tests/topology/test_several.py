@@ -57,7 +57,7 @@ def test_each_worker_has_ports_of_its_own(address: str, number: int, found: str)
 
 
 def test_only_the_daemons_own_pages_move() -> None:
-    whole = plan("cluster.yaml")
+    whole = plan("cluster.yaml", "service.api.address=127.0.0.1:8890")
     own: Any = for_worker(whole, 2)
     telemetry = own.service.telemetry
     assert (telemetry.metrics.address, telemetry.health.address) == ("127.0.0.1:8898", "127.0.0.1:13143")
