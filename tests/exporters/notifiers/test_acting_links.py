@@ -1,4 +1,4 @@
-"""Each channel shows [Retry], [Acknowledge] and [Silence 1h], whole, and none of them is where a click goes by default."""
+"""Each channel shows [Retry], [Acknowledge] and [Silence 1h], whole; none of them is where a click goes by default."""
 
 import email
 import email.policy
