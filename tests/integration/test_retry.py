@@ -105,6 +105,12 @@ class Dagster:
         return str(await self.until("a run", run, LAUNCH))
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster waits a minute for its code server, which a busy machine may need longer to start."""
+    monkeypatch.setenv("DAGSTER_GRPC_TIMEOUT_SECONDS", "300")
+
+
 @pytest.fixture
 def dagster(tmp_path: Path) -> Iterator[Dagster]:
     one = Dagster(tmp_path)
