@@ -8,21 +8,26 @@ after the last scrape before a kill or a stop. The latter are shown as they are 
 might have seen them, and are counted apart.
 """
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import msgspec
 
 from tests.chaos.scene import LONG, Counters, Scene
-from tests.integration.conftest import ROOT, free_port, get
+from tests.integration.conftest import ROOT, free_port
 
 START_S = 15.0
 """The first scrape after a start comes no later."""
 SCRAPED_S = 120.0
+ASKED_S = 180.0
+"""All samples of a long run are a hundred megabytes of answer."""
 
 
 class Growth(msgspec.Struct, frozen=True):
@@ -74,7 +79,9 @@ class Scraped:
         return {key: float(found["value"][1]) for key, found in self._asked(f'{{instance="{self._here.metrics}"}}')}
 
     def _asked(self, query: str) -> Iterator[tuple[tuple[str, frozenset[tuple[str, str]]], dict[str, Any]]]:
-        for found in get(f"{self._url}/api/v1/query", query=query)["data"]["result"]:
+        with urlopen(f"{self._url}/api/v1/query?{urlencode({'query': query})}", timeout=ASKED_S) as answer:
+            results = json.load(answer)["data"]["result"]
+        for found in results:
             labels = {k: v for k, v in found["metric"].items() if k not in ("job", "instance", "__name__")}
             if labels.get("le", "+Inf") != "+Inf":
                 labels["le"] = str(float(labels["le"]))  # Prometheus writes 1 for the text's 1.0

@@ -60,7 +60,7 @@ def test_a_full_disk_stops_the_intake_and_it_goes_on_when_there_is_room(
             here.wait("it reads on", lambda read=read: here.accepted() > read)
             back.append(time.monotonic() - freed)
             here.wait("it is ready again", here.ready)
-            here.wait("all is read", lambda written=written: here.accepted() == written)
+            here.wait("all is read", lambda written=written: here.accepted() == written, 600)
         here.idle(PARTITIONS)
         scraped.judge()
         assert daemon.stop() == 0
