@@ -33,6 +33,7 @@ from pipeline.outcomes import AssetFailed, AssetMaterialized, Outcome, RunEnded,
 T = TypeVar("T", bound=Outcome)
 
 _MS: Final = 1_000_000
+_LONGEST_MS: Final = 1e15
 _NO_EXTRA: Final[Metadata] = {}
 
 
@@ -172,7 +173,29 @@ def _expectation(event: Event, detail: Expectation) -> Facts:
 
 
 def _fields(event: Event, detail: LogFields) -> Facts:
-    return Facts("", _only(event), error=detail.error, extra=detail.fields)
+    """Where Dagster says nothing, what user code says under the same name stands: an error it handled, an asset."""
+    said = detail.fields
+    run_partition = event.run.partition if event.run is not None else None
+    took = said.get("duration_ms")
+    known = isinstance(took, int | float) and not isinstance(took, bool) and abs(took) < _LONGEST_MS
+    return Facts(
+        asset=_only(event) or _text(said, "asset_name"),
+        partition=None if run_partition else _text(said, "partition") or None,
+        duration_ms=float(took) if known and isinstance(took, int | float) else None,
+        error=detail.error or _handled(said),
+        extra=said,
+    )
+
+
+def _handled(said: Metadata) -> ErrorInfo | None:
+    """The error in the fields that `get_logger().exception` adds, or that were given by hand."""
+    kind, message, stack = (_text(said, f"error_{part}") for part in ("type", "message", "stack"))
+    return ErrorInfo(kind, message, stack=stack) if kind or message or stack else None
+
+
+def _text(said: Metadata, name: str) -> str:
+    value = said.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _only(event: Event) -> str:

@@ -22,7 +22,7 @@ from pipeline.events import (
     StepFailed,
     StepSucceeded,
 )
-from pipeline.facts import ErrorInfo, RunFacts
+from pipeline.facts import ErrorInfo, Metadata, RunFacts
 from pipeline.log_levels import log_level
 from pipeline.options import Duration
 from pipeline.outcomes import AssetFailed, AssetGone, AssetMaterialized, Outcome, RunEnded, StepEnded
@@ -278,6 +278,23 @@ async def test_fields_of_a_structured_log_travel_as_extra_fields() -> None:
     record = await record_of(event("LOG", "api_fetch_success", detail=fields, level=20, assets=("a",)))
     assert record.extra == {"rows_returned": 487, "level": "x"}
     assert (record.asset_name, record.error_type) == ("a", "TimeoutError")
+
+
+async def test_what_user_code_says_of_a_handled_error_stands_where_dagster_says_nothing() -> None:
+    said: Metadata = {
+        "asset_name": "dlt_glucose_entries", "error_type": "TimeoutError", "error_message": "no answer",
+        "error_stack": "Traceback …", "partition": "2024-01-15", "duration_ms": 12,
+    }  # fmt: skip
+    record = await record_of(event(detail=LogFields(said)))
+    assert (record.asset_name, record.error_type, record.error_message, record.error_stack) == (
+        "dlt_glucose_entries", "TimeoutError", "no answer", "Traceback …"
+    )  # fmt: skip
+    assert (record.partition, record.duration_ms, record.status) == ("2024-01-15", 12, "")
+    record = await record_of(event(detail=LogFields(said, ERROR), assets=("raw/orders",)))
+    assert (record.asset_name, record.error_type) == ("raw/orders", ERROR.type)
+    odd: Metadata = {"error_type": 5, "asset_name": None, "duration_ms": True, "partition": []}
+    record = await record_of(event(detail=LogFields(odd)))
+    assert (record.asset_name, record.error_type, record.partition, record.duration_ms) == ("", "", None, None)
 
 
 async def test_a_run_failure_that_repeats_its_steps_error_does_not_repeat_the_stack() -> None:
