@@ -25,6 +25,7 @@ from pipeline.testing.harness import Harness, harness
 from pipeline.topology.plan import Plan
 from pipeline.topology.registry import Registry
 from pipeline.topology.resolve import resolve
+from tests.end_to_end.daemon import until
 
 ROOT = Path(__file__).parents[2]
 DAGTEL = Path(sys.executable).with_name("dagtel")
@@ -103,6 +104,30 @@ def test_killed_on_the_way_and_started_again_it_tells_the_same(tmp_path: Path) -
         assert process.poll() is None, "it was over before it was killed: make the steps smaller"
         process.send_signal(signal.SIGKILL)
         process.wait()
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert story(told(tmp_path)) == STORY
+
+
+@pytest.mark.slow
+def test_killed_between_any_two_steps_of_the_story_it_tells_the_same(tmp_path: Path) -> None:
+    """The daemon follows a log that grows: before and after each run that something is said of, it is killed."""
+    command, env = daemon(tmp_path, "receivers.file.follow=true", "receivers.file.poll_interval=10ms")
+    following = [part for part in command if part != "--once"]
+    events, log, logs = tmp_path / "events.jsonl", tmp_path / "logs.jsonl", runs()
+    events.write_bytes(b"")
+    steps = sorted({0, *range(0, 73, 12), 96, 120})  # the runs at which a window ends or something is told
+    ends = sorted({end for step in steps for end in (step, step + 1)} - {0} | {len(logs)})
+    begin = 0
+    for end in ends:
+        process = subprocess.Popen(following, env=env, stderr=subprocess.DEVNULL)
+        with events.open("ab") as file:
+            file.write(b"".join(line + b"\n" for run in logs[begin:end] for line in run.lines()))
+        last = f'"run-{end - 1}"'
+        until(f"run {end - 1} is read", lambda last=last: log.exists() and last in log.read_text())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        begin = end
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert story(told(tmp_path)) == STORY
