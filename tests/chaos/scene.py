@@ -52,6 +52,7 @@ class Scene:
         self.sets = {
             "service.telemetry.metrics.address": self.own,
             "service.telemetry.health.address": self.health,
+            "service.api.address": "",
             "exporters.prometheus.address": self.metrics,
             "exporters.prometheus.textfile": str(folder / "metrics.prom"),
             "exporters.loki.labels": f"{{job: {self.name}}}",
