@@ -99,6 +99,7 @@ def test_an_alert_is_a_line_of_always_the_same_fields() -> None:
         "acknowledged_by": "",
         "late": False,
         "decisions": [],
+        "assets": ["raw/x"],
     }
 
 
