@@ -29,7 +29,7 @@ from exporters.loki import SPEC as LOKI
 from exporters.otlp import JAEGER
 from pipeline.batch import Batch
 from pipeline.components import Payload
-from pipeline.runtime.service import GC_THRESHOLDS
+from pipeline.runtime.launch import GC_THRESHOLDS
 from pipeline.testing.context import FakeContext
 from processors.redaction import SPEC as REDACTION
 from processors.redelivery import SPEC as REDELIVERY

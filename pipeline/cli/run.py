@@ -70,8 +70,8 @@ def _run(files: Sequence[Path], sets: Sequence[str] | None, way: _Way) -> None:
         return config, for_worker(plan, way.worker) if way.worker else plan
 
     config, plan = own(*planned_or_exit(files, sets))
+    from pipeline.runtime.launch import run_service
     from pipeline.runtime.reload import Loaded, Reloading, loaded  # here, so that a wrong configuration is told at once
-    from pipeline.runtime.service import run_service
     from pipeline.web.acting import acting
     from pipeline.web.app import serve
 

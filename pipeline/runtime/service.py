@@ -6,37 +6,30 @@ is in the store and goes first at the next start. In between a reload (`pipeline
 plan to work.
 """
 
-import gc
 import logging
-import os
-import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Collection, Mapping
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
-from pipeline.clock import Clock, SystemClock
+from pipeline.clock import Clock
 from pipeline.components import Limits
 from pipeline.errors import PermanentError
 from pipeline.runtime.brake import Brake
 from pipeline.runtime.context import Gifts
 from pipeline.runtime.dead_letters import DeadLetters
-from pipeline.runtime.desks import Acting, Desks, link_key
+from pipeline.runtime.desks import Desks
 from pipeline.runtime.driver import STORE, Driver
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.exporting import Dispatch
 from pipeline.runtime.health import health_app, readiness
 from pipeline.runtime.host import CLOSE_S
-from pipeline.runtime.http import open_http
 from pipeline.runtime.ids import Ids
 from pipeline.runtime.intake import Door
 from pipeline.runtime.lanes import Workshop
 from pipeline.runtime.obeying import Obeying
-from pipeline.runtime.orphans import settle
 from pipeline.runtime.own_log import OwnLog
 from pipeline.runtime.receiving import Receivers, ReceiverUnit, Reception
 from pipeline.runtime.reload import Reloading, Reloads
@@ -47,123 +40,17 @@ from pipeline.runtime.side_inputs import SideInputs
 from pipeline.runtime.sites import Mount, Serve, Sites
 from pipeline.runtime.standstill import Standstill
 from pipeline.runtime.status import Statuses
+from pipeline.runtime.stop_signals import Signals
 from pipeline.runtime.takeover import Takeover, settings
 from pipeline.runtime.telemetry import Telemetry
-from pipeline.store.state import StateStore, open_state
+from pipeline.store.state import StateStore
 from pipeline.topology.plan import Plan
 
 log = logging.getLogger("dagtel.service")
 
-GC_THRESHOLDS = (50_000, 20, 100)
-"""A batch makes tens of thousands of objects and hardly a cycle: the default of 700 costs a fifth of all CPU time."""
 PROBATION_S = 120.0
 """A receiver that a reload started and that fails for good within this, before it put anything, ends the reload and
 not the daemon."""
-
-
-async def run_service(
-    plan: Plan,
-    once: bool,
-    serve: Serve,
-    clock: Clock | None = None,
-    reloading: Reloading | None = None,
-    worker: str = "",
-    leaves: bool = False,
-    acting: Acting | None = None,
-) -> int:
-    """Run a plan until it is told to stop (SIGTERM, SIGINT), or with `once` to the present end of its input.
-
-    `serve` is the web floor (`pipeline.web.app.serve`), `acting` what it serves of `service.api`; `reloading` is what
-    SIGHUP and `--watch` are to do, without it a SIGHUP is not listened to; `worker` is this process's number where
-    several share the work; `leaves`: it gives its share up when it stops. Gives the exit code: 0, or 1 when a component
-    failed for good or payloads were left in the
-    outbox. Raises ConfigError and StateError before anything was taken in.
-    """
-    gc.freeze()  # what was imported lives as long as the daemon
-    gc.set_threshold(*GC_THRESHOLDS)
-    gc.enable()  # the command line starts without
-    with OwnLog(plan.service.telemetry.logs, worker) as own_log:
-        try:
-            async with anyio.create_task_group() as listening:
-                signals = Signals()
-                await listening.start(signals.listen, reloading is not None)
-                async with AsyncExitStack() as stack:
-                    opened = _opened(
-                        plan, once, serve, clock or SystemClock(), signals, own_log, reloading, worker, leaves, acting
-                    )
-                    code = await (await stack.enter_async_context(opened)).run()
-                listening.cancel_scope.cancel()
-            return code
-        except BaseExceptionGroup as group:
-            raise _first(group) from group
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended everything; the others followed from it."""
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
-
-
-@asynccontextmanager
-async def _opened(
-    plan: Plan,
-    once: bool,
-    serve: Serve,
-    clock: Clock,
-    signals: "Signals",
-    own_log: OwnLog,
-    reloading: Reloading | None,
-    worker: str,
-    leaves: bool,
-    acting: Acting | None,
-) -> AsyncIterator["Service"]:
-    state = plan.service.state
-    other = state.postgresql
-    url, schema = (other.url.reveal(), other.schema) if other else ("", "")
-    store = await anyio.to_thread.run_sync(open_state, state.path, url, schema)
-    try:
-        await anyio.to_thread.run_sync(settle, store, plan)
-        traces = plan.service.telemetry.traces
-        telemetry = Telemetry(
-            plan.service.telemetry.metrics.level, traces.endpoint, {k: v.reveal() for k, v in traces.headers.items()}
-        )
-        async with open_http() as http, anyio.create_task_group() as tasks:
-            desks = Desks(await anyio.to_thread.run_sync(link_key, store), plan.service.api, store, clock, http, acting)
-            gifts = Gifts(once, http, telemetry.meter, telemetry.tracer, worker, leaves, desks.links)
-            service = Service(
-                plan, once, store, clock, telemetry, gifts, tasks, serve, signals, own_log, reloading, desks
-            )
-            await service.open()
-            yield service
-            await service.close()
-            tasks.cancel_scope.cancel()
-        await anyio.to_thread.run_sync(telemetry.close)
-    finally:
-        store.close()
-
-
-class Signals:
-    """SIGTERM and SIGINT: stop, and the second time at once. SIGHUP: reload."""
-
-    def __init__(self) -> None:
-        self.stop = anyio.Event()
-        self.hangup = anyio.Event()
-
-    async def listen(self, hangups: bool, *, task_status: TaskStatus[None]) -> None:
-        """Listen until cancelled; `hangups`: to SIGHUP too."""
-        numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hangups else [])]
-        with anyio.open_signal_receiver(*numbers) as received:
-            task_status.started()
-            async for number in received:
-                if number == signal.SIGHUP:
-                    self.hangup.set()
-                elif self.stop.is_set():
-                    log.warning("Ending at once; what is not delivered is in the outbox.")
-                    sys.stderr.flush()
-                    os._exit(128 + number)  # the state is that of the last checkpoint, as after a crash
-                else:
-                    log.info("Stopping.", extra={"signal": signal.Signals(number).name})
-                    self.stop.set()
 
 
 class Service:

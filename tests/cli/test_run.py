@@ -26,7 +26,7 @@ class Runtime(ModuleType):
     """Stands in for the daemon: remembers what it was to run, and answers as it is told."""
 
     def __init__(self) -> None:
-        super().__init__("pipeline.runtime.service")
+        super().__init__("pipeline.runtime.launch")
         self.ran: list[tuple[list[str], bool]] = []
         self.answer: int | Exception = 0
         self.reloading: Reloading
@@ -55,7 +55,7 @@ class Runtime(ModuleType):
 def runtime(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Runtime:
     (folder / "good.yaml").write_text(GOOD)
     stand_in = Runtime()
-    monkeypatch.setitem(sys.modules, "pipeline.runtime.service", stand_in)
+    monkeypatch.setitem(sys.modules, "pipeline.runtime.launch", stand_in)
     return stand_in
 
 

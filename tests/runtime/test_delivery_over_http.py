@@ -19,7 +19,7 @@ from pipeline.components import Context, ExporterSpec, Payload
 from pipeline.delivery import CircuitBreaker, Delivery, QueueBatch, RetryOnFailure, SendingQueue
 from pipeline.http import HttpClient, expect_ok
 from pipeline.options import Duration
-from pipeline.runtime.service import run_service
+from pipeline.runtime.launch import run_service
 from pipeline.signals import Signal
 from pipeline.store.state import StateStore
 from pipeline.testing.fakes import CollectingExporter, MemoryReceiver, NoOptions, a_plan, events

@@ -13,7 +13,7 @@ import pytest
 from pipeline.alert_commands import Acknowledge, Command, Resolve, Silence
 from pipeline.batch import WHOLE, Batch
 from pipeline.components import Context, ProcessorSpec
-from pipeline.runtime.service import run_service
+from pipeline.runtime.launch import run_service
 from pipeline.signals import Signal
 from pipeline.store import acts
 from pipeline.store.beside import open_beside

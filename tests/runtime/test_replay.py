@@ -14,7 +14,7 @@ from pipeline.components import Payload, Rejected
 from pipeline.delivery import Delivery, QueueBatch, SendingQueue
 from pipeline.errors import DecodeError, PartialError, PermanentError
 from pipeline.events import Event
-from pipeline.runtime.service import run_service
+from pipeline.runtime.launch import run_service
 from pipeline.store.beside import open_beside
 from pipeline.store.commands import Asked, Choice, ask_for_replay
 from pipeline.store.state import Commit, DeadLetter, StateStore

@@ -18,7 +18,7 @@ from pipeline.delivery import CircuitBreaker, Delivery, QueueBatch, RetryOnFailu
 from pipeline.errors import PartialError, PermanentError, StateError
 from pipeline.events import Event
 from pipeline.options import Duration, Size
-from pipeline.runtime.service import run_service
+from pipeline.runtime.launch import run_service
 from pipeline.store.state import StateStore
 from pipeline.testing.fakes import (
     CollectingExporter,

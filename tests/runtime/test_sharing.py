@@ -14,7 +14,7 @@ from pipeline.config.model import PostgresqlState, StateConfig
 from pipeline.delivery import CircuitBreaker, Delivery, RetryOnFailure
 from pipeline.errors import RetryableError, StateError
 from pipeline.options import Duration, Secret
-from pipeline.runtime.service import run_service
+from pipeline.runtime.launch import run_service
 from pipeline.store.records import Commit
 from pipeline.store.state import StateStore, replaced_by
 from pipeline.testing.fakes import CollectingExporter, MemoryReceiver, a_plan, events

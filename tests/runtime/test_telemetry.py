@@ -25,7 +25,7 @@ from pipeline.config.model import (
     TelemetryConfig,
     TracesTelemetry,
 )
-from pipeline.runtime.service import run_service
+from pipeline.runtime.launch import run_service
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import own_log
 from pipeline.testing.fakes import CollectingExporter, EachItem, MemoryReceiver, a_plan, events
