@@ -119,7 +119,8 @@ async def measure(bootstrap: str, backends: str, seconds: float) -> list[str]:
     load = mixed()
     with tempfile.TemporaryDirectory() as out:
         env = {**os.environ, "BENCH_KAFKA": bootstrap, "BENCH_TOPIC": topic, "BENCH_SINK": backends, "BENCH_OUT": out}
-        sets = [f"exporters.webhook.url={hook}", "processors.dedup.rate_limit.messages=0"]
+        dedup = ("processors.dedup.rate_limit.messages=0", "processors.dedup.group_wait=0s")
+        sets = [f"exporters.webhook.url={hook}", *dedup]
         options = [option for each in sets for option in ("--set", each)]
         command = [Path(sys.executable).with_name("dagtel"), "run", "--config", HERE / "road.yaml", *options]
         daemon = subprocess.Popen(command, env=env)
