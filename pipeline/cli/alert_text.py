@@ -20,6 +20,8 @@ from pipeline.store.history import AlertRow, Delivery, Fingerprint, Notification
 _COLOURS: Final = {"CRITICAL": "bold red", "ERROR": "red", "WARNING": "yellow", "INFO": "blue"}
 _SHORT_ID: Final = 8
 _LONG: Final = 300
+_OTHERS: Final = 8 + 9 + 6 + 11 + 5 * 2  # columns beside the id and the alert itself, and what is between them
+_LEAST: Final = 20
 """Characters of a text in one line."""
 
 _OUTCOMES: Final = {
@@ -86,11 +88,18 @@ class _Told(msgspec.Struct, frozen=True):
 
 def print_alerts(rows: Sequence[AlertRow]) -> None:
     """A table of alerts, two lines each."""
+    with paper() as console:
+        console.print(_table(rows, console.width))
+
+
+def _table(rows: Sequence[AlertRow], width: int) -> Table:
+    ids = max(len(short_id(row)) for row in rows)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("ID", no_wrap=True, min_width=max(len(short_id(row)) for row in rows))
+    table.add_column("ID", no_wrap=True, min_width=ids)
     table.add_column("SEVERITY", no_wrap=True, min_width=8)
     table.add_column("STATUS", no_wrap=True, min_width=9)
-    table.add_column("ALERT", no_wrap=True, overflow="ellipsis", ratio=1)
+    room = width - ids - _OTHERS  # rich would cut off what stands behind a column that is too wide
+    table.add_column("ALERT", no_wrap=True, overflow="ellipsis", max_width=max(room, _LEAST))
     table.add_column("FAILED", no_wrap=True, justify="right", min_width=6)
     table.add_column("LATEST", no_wrap=True, min_width=11)
     now = time.time_ns()
@@ -107,8 +116,7 @@ def print_alerts(rows: Sequence[AlertRow]) -> None:
             str(row.failures),
             moment(row.last_ns, form),
         )
-    with paper() as console:
-        console.print(table)
+    return table
 
 
 def short_id(row: AlertRow) -> str:

@@ -96,14 +96,27 @@ def test_the_open_ones_come_first_in_eighty_columns(dagtel: Dagtel) -> None:
     asked = dagtel("alerts", "list", *STORE)
     assert asked.exit_code == 0
     assert asked.stdout == (
-        "ID          SEVERITY  STATUS     ALERT                        FAILED  LATEST\n"
-        "3f2a0000#2  ERROR     firing     glucose_entries                   3  2024-01-15\n"
-        "                                 Connection timeout after 3…\n"
-        "3f990000#1  WARNING   held       raw/orders (row_count)            3  2024-01-15\n"
-        "                      silenced   Asset Materialization Fail…\n"
-        "77770000#1  ERROR     resolved   mart/x                            3  2024-01-15\n"
-        "                                 Connection timeout after 3…\n"
+        "ID          SEVERITY  STATUS     ALERT                       FAILED  LATEST\n"
+        "3f2a0000#2  ERROR     firing     glucose_entries                  3  2024-01-15\n"
+        "                                 Connection timeout after …\n"
+        "3f990000#1  WARNING   held       raw/orders (row_count)           3  2024-01-15\n"
+        "                      silenced   Asset Materialization Fai…\n"
+        "77770000#1  ERROR     resolved   mart/x                           3  2024-01-15\n"
+        "                                 Connection timeout after …\n"
     )
+
+
+@pytest.mark.usefixtures("history")
+def test_what_is_long_is_cut_and_pushes_nothing_out(dagtel: Dagtel) -> None:
+    long = alert("v1:888800000000dddd#1", asset="raw/" + "orders_" * 20, error=ErrorInfo("E", "x" * 500))
+    writer = HistoryWriter(Place("history.db"), keep=100)
+    writer.write([Standing(long.key, TWO, TWO, "firing", long)], 2)
+    writer.close()
+    for width in (80, 130):
+        lines = dagtel("alerts", "list", *STORE, "--asset", "raw/*_", COLUMNS=str(width)).stdout.splitlines()
+        assert lines[0].endswith("  FAILED  LATEST")
+        assert lines[1].endswith("…       3  2024-01-15")
+        assert max(map(len, lines)) <= width
 
 
 @pytest.mark.usefixtures("history")
