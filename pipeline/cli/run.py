@@ -3,9 +3,10 @@
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -19,6 +20,10 @@ from pipeline.config.model import Config
 from pipeline.errors import ConfigError, DagtelError
 from pipeline.topology.plan import Plan
 from pipeline.topology.several import against_several, for_worker
+
+if TYPE_CHECKING:
+    from pipeline.http import Asgi
+    from pipeline.runtime.desk import Desk
 
 
 class _Way(msgspec.Struct, frozen=True):
@@ -72,7 +77,6 @@ def _run(files: Sequence[Path], sets: Sequence[str] | None, way: _Way) -> None:
     config, plan = own(*planned_or_exit(files, sets))
     from pipeline.runtime.launch import run_service
     from pipeline.runtime.reload import Loaded, Reloading, loaded  # here, so that a wrong configuration is told at once
-    from pipeline.web.acting import acting
     from pipeline.web.app import serve
 
     def again() -> Loaded:
@@ -82,7 +86,7 @@ def _run(files: Sequence[Path], sets: Sequence[str] | None, way: _Way) -> None:
     reloading = Reloading(loaded(plan, config), again, way.watch, asked)
     named = str(way.worker or "")
     try:
-        serving = partial(run_service, plan, way.once, serve, None, reloading, named, way.leaves, acting)
+        serving = partial(run_service, plan, way.once, serve, None, reloading, named, way.leaves, _acting)
         code = anyio.run(serving)
     except ConfigError as error:
         complain(error.problems)
@@ -111,6 +115,13 @@ def _supervise(files: Sequence[Path], sets: Sequence[str] | None, way: _Way, wor
     with OwnLog(plan.service.telemetry.logs):
         code = anyio.run(Supervisor(command, workers).run)
     raise typer.Exit(code)
+
+
+def _acting(desk: "Desk") -> "Mapping[str, Asgi]":
+    """What is served of `service.api`; templates and signatures are imported by those who have an API."""
+    from pipeline.web.acting import acting
+
+    return acting(desk)
 
 
 def _refuse(reason: str) -> None:
