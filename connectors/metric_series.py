@@ -23,7 +23,7 @@ _FULL = 2**62  # microseconds: 146,000 years of work, and still an integer that 
 
 
 class Count(msgspec.Struct, frozen=True, gc=False):
-    """A counter. `since_ns`: domain time when it began."""
+    """A counter. `since_ns`: domain time when it began, at most that of the flush that gave it out first."""
 
     value: float = 0.0
     since_ns: int = 0
@@ -170,6 +170,9 @@ class Series:
             count = self._counts.get(key)
             if count is None:
                 return None
+            if count.since_ns > now_ns:  # its partition is ahead of the others, whose time is the whole's
+                count = Count(count.value, now_ns)
+                self._counts.put(key, count)
             return self._sample(key, count.value, now_ns, count.since_ns)
         if kind == "gauge":
             gauge = self._gauges.get(key)
@@ -177,6 +180,9 @@ class Series:
         buckets = self._buckets.get(key)
         if buckets is None or buckets.shape != self._shape:
             return None
+        if buckets.since_ns > now_ns:
+            buckets = Buckets(buckets.counts, buckets.sum_us, buckets.shape, now_ns)
+            self._buckets.put(key, buckets)
         below = tuple(accumulate(buckets.counts))
         return self._sample(
             key, HistogramValue(self._bounds, below[:-1], below[-1], buckets.sum_us / 1e6), now_ns, buckets.since_ns

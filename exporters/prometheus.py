@@ -85,6 +85,7 @@ class Prometheus:
         self._hold_ns = 0 if context.once else config.hold.ns
         self._context = context
         self._before_ns = _published_ns(context.receipt)
+        self._published_ns = self._before_ns
         self._first_ns: int | None = None  # time of the first payload that this process built
         self._odd: set[str] = set()
 
@@ -109,7 +110,9 @@ class Prometheus:
         # A payload left over from before a crash is a part of the figures; the whole of them follows at once.
         if self._textfile is not None and self._first_ns is not None and body.at_ns >= self._first_ns:
             await to_thread.run_sync(write_whole, self._textfile, self.figures.text(holding=False))
-        return str(body.at_ns).encode()
+        # Never back: right after a start the time of the whole can be behind what was published before.
+        self._published_ns = max(self._published_ns, body.at_ns)
+        return str(self._published_ns).encode()
 
     def _publish(self, line: Line, body: Body) -> None:
         if line.value is None:

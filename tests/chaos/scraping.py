@@ -102,7 +102,7 @@ class Watched:
         wanted = {key: value for key, value in self._here.counters().items() if value}
         self._scraped.wait_for(wanted)
         self.growth = growth = self._scraped.growth(wanted, live=False)
-        assert (growth.down, growth.lost, growth.doubled) == (0, 0, 0)
+        assert (growth.down, growth.lost, growth.doubled) == (0, 0, 0), growth
 
     @property
     def seen(self) -> str:

@@ -461,6 +461,17 @@ async def test_a_series_says_when_it_began() -> None:
     assert since <= {(s.name, s.since_ns) for s in await bench.flush(T0 + 20)}
 
 
+async def test_a_series_of_a_partition_that_is_ahead_began_when_it_was_first_given_out() -> None:
+    """The whole's time is that of the partition furthest behind. Who publishes tells by a series' begin whether it was
+    published before: so it must not lie after that."""
+    bench = await Bench().open()
+    await bench.feed(event(made("a"), ended("success", starting=T0), now=T0 + 50))
+    since = {(s.name, s.since_ns) for s in await bench.flush(T0 + 9) if s.kind != "gauge"}
+    assert {began for _, began in since} == {T0 + 9}
+    await bench.crash()
+    assert {(s.name, s.since_ns) for s in await bench.flush(T0 + 60) if s.kind != "gauge"} == since
+
+
 # --- bounds ---
 
 

@@ -319,6 +319,16 @@ async def test_a_value_is_shown_only_once_the_receipt_of_its_publication_is_comm
         assert [await shown(exporter), await shown(exporter)] == [0, 3]
 
 
+async def test_what_was_published_stays_so_when_time_begins_behind_it_after_a_start() -> None:
+    async with opened(receipt=str(T0 + 20).encode()) as exporter:
+        committed = await exporter.send(built(exporter, counter(1, "a", at=T0, since=T0)))
+        await exporter.send(built(exporter, counter(3, "b", at=T0 + 5, since=T0 + 5)))
+        assert await shown(exporter, "b") == 3, "by then it counts as published before"
+    async with opened(receipt=committed) as again:
+        await publish(again, counter(3, "b", at=T0 + 6, since=T0 + 5))
+        assert await shown(again, "b") == 3, "it was seen with its value: to show 0 would be a reset"
+
+
 async def test_a_counter_that_begins_with_0_and_counts_on_before_a_scrape_shows_its_0_too() -> None:
     async with opened() as exporter:
         await publish(exporter, counter(0, since=T0))
