@@ -116,7 +116,7 @@ def test_brokers_coordinator_and_leaders_may_go_one_at_a_time(
 
     def row(lost: int, doubled: int) -> Row:
         return Row(
-            order=6,
+            order=6.2,
             fault=f"three brokers: {killed}the coordinator killed, the leaders moved",
             times=len(plan),
             events=len(made),
