@@ -102,9 +102,9 @@ def open_to_read(place: Place, steps: Sequence[Step] = STEPS) -> Database:
 def _kind(engine: Engine) -> str:
     """What its `meta` says it is; "" for a database without tables, "something else" for one of other tables."""
     with engine.connect() as connection:
-        found = inspect(connection)
-        if not found.has_table(META.name):
-            return "something else" if found.get_table_names() else ""
+        names = inspect(connection).get_table_names()  # asked once: another process may be creating them
+        if META.name not in names:
+            return "something else" if names else ""
         return connection.scalar(select(META.c.value).where(META.c.key == KIND)) or "something else"
 
 

@@ -138,7 +138,7 @@ def test_a_thread_goes_on_after_a_kill(world: World) -> None:
     daemon.kill()
     world.run(failed=False)
     world.start()
-    until("its end is told", lambda: END in world.slack_says())
+    until("its end is told", lambda: END in world.slack_says() and world.slack.replies)
     assert len(world.slack.roots) <= 2, "the first is repeated only if its acknowledgement was lost"
     assert len(world.slack.replies) == 1
 
