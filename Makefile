@@ -28,8 +28,9 @@ $(DAGSTER_VENV)/.webserver: $(DAGSTER_VENV)/.ready tests/dagster-requirements.lo
 demo: $(VENV)/.ready $(DAGSTER_VENV)/.ready
 	@$(BIN)/python -m demo $(if $(ONCE),--once)
 
+# Three at a time, each file's tests in one process: most of them wait for a broker, a clock or a daemon.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .
