@@ -21,8 +21,6 @@ from exporters.otlp_logs import log_attributes, log_resource, severity
 from pipeline import names
 from pipeline.signals import Attribute, Labels, LogRecord, Span, SpanEvent, SpanLink
 
-__all__ = ["DecodeError", "logs_request", "rejected", "trace_request"]
-
 
 def trace_request(spans: Sequence[Span]) -> bytes:
     """An ExportTraceServiceRequest. Raises UnicodeEncodeError for text with lone surrogates."""
@@ -56,11 +54,14 @@ def logs_request(records: Sequence[LogRecord], resource: Labels) -> bytes:
 
 
 def rejected(body: bytes, traces: bool) -> tuple[int, str]:
-    """How many items a protobuf answer says were refused, and why. Raises DecodeError (protobuf's) for other bytes."""
-    if traces:
-        spans = ExportTraceServiceResponse.FromString(body).partial_success
-        return spans.rejected_spans, spans.error_message
-    logs = ExportLogsServiceResponse.FromString(body).partial_success
+    """How many items a protobuf answer says were refused, and why. Raises ValueError for other bytes."""
+    try:
+        if traces:
+            spans = ExportTraceServiceResponse.FromString(body).partial_success
+            return spans.rejected_spans, spans.error_message
+        logs = ExportLogsServiceResponse.FromString(body).partial_success
+    except DecodeError as error:
+        raise ValueError(f"no protobuf of an answer: {error}") from error
     return logs.rejected_log_records, logs.error_message
 
 

@@ -7,7 +7,11 @@ import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
 
+import anyio
+import anyio.to_thread
+import httpcore  # noqa: F401  # httpx loads it with the first client, on the loop's thread: 35 ms
 import httpx
 
 from pipeline.errors import PermanentError, RetryableError
@@ -17,12 +21,18 @@ MAX_ANSWER = 64 * 2**20
 """Bytes of an answer that are read at most."""
 
 
+_NO_TLS = Tls(insecure_skip_verify=True)
+"""For `http:`, where nothing is verified: reading the system's certificates takes 50 ms of a start."""
+
+
 class PooledHttp:
     """See `pipeline.http.HttpClient`. Its clients are closed with `stack`."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
         self._clients: dict[tuple[Tls, str], httpx.AsyncClient] = {}
+        self._opening = anyio.Lock()
+        self._plain_is_plain = not any(proxy.startswith("https:") for proxy in getproxies().values())
 
     async def request(
         self,
@@ -35,7 +45,8 @@ class PooledHttp:
         tls: Tls | None = None,
     ) -> Response:
         url, socket = _by_socket(url)
-        client = await self._client(tls or Tls(), socket)
+        plain = self._plain_is_plain and url.startswith("http:")
+        client = await self._client(_NO_TLS if plain else tls or Tls(), socket)
         try:
             async with client.stream(
                 method, url, content=body or None, headers=dict(headers or {}), timeout=timeout_s
@@ -52,14 +63,16 @@ class PooledHttp:
             raise RetryableError(f"no answer from {url}: {error or type(error).__name__}") from error
 
     async def _client(self, tls: Tls, socket: str) -> httpx.AsyncClient:
-        if (tls, socket) not in self._clients:
-            limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30)
-            if socket:
-                client = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket, limits=limits))
-            else:
-                client = httpx.AsyncClient(verify=_verify(tls), limits=limits, trust_env=True)
-            self._clients[tls, socket] = await self._stack.enter_async_context(client)
-        return self._clients[tls, socket]
+        async with self._opening:
+            if (tls, socket) not in self._clients:
+                limits = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30)
+                if socket:
+                    client = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket, limits=limits))
+                else:
+                    verify = await anyio.to_thread.run_sync(_verify, tls)
+                    client = httpx.AsyncClient(verify=verify, limits=limits, trust_env=True)
+                self._clients[tls, socket] = await self._stack.enter_async_context(client)
+            return self._clients[tls, socket]
 
 
 def _by_socket(url: str) -> tuple[str, str]:
