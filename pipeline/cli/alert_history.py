@@ -14,7 +14,7 @@ from pipeline.cli.planning import CONFIG_PROBLEMS, RUNTIME_FAILURE, read
 from pipeline.config.model import Config
 from pipeline.errors import ConfigError, DagtelError
 from pipeline.store.history import History, UnknownAlert, reading
-from pipeline.store.history_database import Place
+from pipeline.store.place import Place
 
 __all__ = ["Configs", "HistoryAt", "Sets", "opened", "place_of"]
 

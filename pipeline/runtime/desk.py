@@ -25,7 +25,8 @@ from pipeline.reexecution import DONE, Refused, Run, Unanswered, Webserver
 from pipeline.store import acts, alert_view
 from pipeline.store.acts import Asked, Retry
 from pipeline.store.alert_view import Standing
-from pipeline.store.history import History, Place, reading
+from pipeline.store.history import History, reading
+from pipeline.store.place import Place
 from pipeline.store.state import Look, StateStore
 
 T = TypeVar("T")

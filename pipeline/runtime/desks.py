@@ -3,25 +3,33 @@
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pipeline.action_links import Signer
 from pipeline.clock import Clock
 from pipeline.config.model import ApiConfig, ServiceConfig
 from pipeline.http import Asgi, HttpClient
 from pipeline.runtime.action_links import ActionLinks
-from pipeline.runtime.desk import Desk
-from pipeline.store.acts import kept_secret
-from pipeline.store.history import Place
+from pipeline.store.place import Place
 from pipeline.store.state import StateStore
 from pipeline.topology.plan import Plan
 
-Acting = Callable[[Desk], Mapping[str, Asgi]]
+if TYPE_CHECKING:
+    from pipeline.runtime.desk import Desk
+
+Acting = Callable[["Desk"], Mapping[str, Asgi]]
 """The web floor: a desk's pages by path."""
+
+_LINK_KEY = "link_secret"
 
 
 def link_key(store: StateStore) -> str:
     """The key that this store's links are signed with where the configuration has none; made at the first start."""
-    return store.within(partial(kept_secret, name="link_secret", fresh=secrets.token_urlsafe(32)))
+    if kept := store.secret(_LINK_KEY):
+        return kept
+    from pipeline.store.acts import kept_secret
+
+    return store.within(partial(kept_secret, name=_LINK_KEY, fresh=secrets.token_urlsafe(32)))
 
 
 class Desks:
@@ -40,6 +48,8 @@ class Desks:
         if not service.api.address or self._acting is None:
             return {}
         if self._shown is None or self._shown[:2] != (service, history):
+            from pipeline.runtime.desk import Desk  # SQLAlchemy: for who serves the API
+
             signer = self._signer(service.api)
             desk = Desk(self._store, self._clock, self._http, service, signer, poke, history)
             self._shown = (service, history, self._acting(desk))

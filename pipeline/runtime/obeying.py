@@ -11,6 +11,7 @@ happened before it was said: else the failures of the time in which the daemon w
 import logging
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -21,9 +22,11 @@ from pipeline.batch import WHOLE
 from pipeline.clock import MINUTE, Clock
 from pipeline.errors import RetryableError
 from pipeline.runtime.driver import Driver
-from pipeline.store import acts
-from pipeline.store.acts import Row
+from pipeline.store.records import ALERT
 from pipeline.store.state import StateStore
+
+if TYPE_CHECKING:
+    from pipeline.store.acts import Row
 
 log = logging.getLogger("dagtel.obeying")
 
@@ -53,9 +56,7 @@ class Obeying:
             try:
                 await self.look()
                 if self._clock.monotonic() >= forget and self._driver.engine.has(WHOLE):
-                    await anyio.to_thread.run_sync(
-                        self._store.within, partial(acts.forget_old, now_ns=self._clock.wall_ns())
-                    )
+                    await anyio.to_thread.run_sync(self._store.forget_obeyed, self._clock.wall_ns())
                     forget = self._clock.monotonic() + FORGET_S
             except RetryableError as error:
                 log.warning("Cannot look for what was asked of alerts.", extra={"error": str(error)})
@@ -66,7 +67,7 @@ class Obeying:
         """Obey all that can be obeyed now; says how many rows that were. Raises RetryableError."""
         count = 0
         while self._driver.engine.has(WHOLE):
-            rows = await anyio.to_thread.run_sync(self._store.within, partial(acts.to_obey, next=self._next()))
+            rows = await anyio.to_thread.run_sync(_to_obey, self._store, self._next())
             taken = await self._driver.ask(partial(self._take_up, rows)) if rows else 0
             count += taken
             if not taken:
@@ -77,7 +78,7 @@ class Obeying:
         position = self._driver.engine.positions.get(WHOLE)
         return position.next if position is not None else 0
 
-    async def _take_up(self, rows: Sequence[Row]) -> int:
+    async def _take_up(self, rows: "Sequence[Row]") -> int:
         """In the driver's order; returns once what came of it is committed."""
         engine, taken = self._driver.engine, 0
         wall = self._clock.wall_ns()
@@ -104,7 +105,7 @@ class Obeying:
             await self._driver.checkpoint_now()
         return taken
 
-    def _is_early(self, row: Row, wall_ns: int) -> bool:
+    def _is_early(self, row: "Row", wall_ns: int) -> bool:
         """It is a word on failures that are still to be read."""
         if not isinstance(row.command, Resolve) or self._driver.engine.time.mode == "events":
             return False
@@ -123,3 +124,11 @@ class Obeying:
         if not self._told:
             log.warning("What was asked of alerts waits: no pipeline has a processor that obeys, such as dedup.")
         self._told = True
+
+
+def _to_obey(store: StateStore, next: int) -> "Sequence[Row]":
+    if not store.asked(ALERT, next):
+        return ()
+    from pipeline.store.acts import to_obey  # SQLAlchemy: for who asks
+
+    return store.within(partial(to_obey, next=next))

@@ -5,8 +5,8 @@ committed together with the position behind it. Ids are given in the order in wh
 reader that goes on behind the last id misses none: SQLite has one writer, in PostgreSQL appending is one at a time.
 
 A command's own id makes it one: the second of the same id is not appended. `target` is a digest of that id, so that it
-is found by the index. Rows stay for KEPT_NS after they were obeyed, which is what makes a link that is followed again
-a week later do nothing.
+is found by the index. Rows stay for KEPT_NS (`state.py`) after they were obeyed, which is what makes a link that is
+followed again a week later do nothing.
 
 All functions block, and work on both databases. They take any engine on the store, not only its owner's.
 """
@@ -19,15 +19,12 @@ from sqlalchemy import BigInteger, Connection, Engine, LargeBinary, delete, inse
 
 from pipeline.alert_commands import Command, decode_command, encode_command
 from pipeline.batch import WHOLE
-from pipeline.clock import DAY
 from pipeline.components import Position
+from pipeline.store.records import ALERT, RETRY
 from pipeline.store.schema import COMMANDS, META, POSITIONS
 
-ALERT: Final = "alert"
-RETRY: Final = "retry"
 SOURCE: Final = WHOLE
 """The input of the whole is what people ask: its position is the next row's id."""
-KEPT_NS: Final = 30 * DAY
 MOST: Final = 200
 """Commands in one look."""
 
@@ -98,14 +95,6 @@ def to_obey(engine: Engine, next: int) -> list[Row]:
             select(_C.id, _C.at_ns, _C.data).where(_C.kind == ALERT, _C.id >= next).order_by(_C.id).limit(MOST)
         )
         return [Row(id, at, _readable(data)) for id, at, data in found]
-
-
-def forget_old(engine: Engine, now_ns: int) -> int:
-    """Delete what was obeyed, or launched, KEPT_NS ago or longer; says how many went."""
-    with engine.begin() as tx:
-        old = _C.at_ns < now_ns - KEPT_NS
-        gone = tx.execute(delete(COMMANDS).where(_C.kind == ALERT, _C.id < _next(tx), old)).rowcount
-        return gone + tx.execute(delete(COMMANDS).where(_C.kind == RETRY, old)).rowcount
 
 
 # --- what is still to come ---

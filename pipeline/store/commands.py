@@ -15,10 +15,9 @@ import msgspec
 from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, and_, delete, exists, func, insert, or_, select
 from sqlalchemy.sql.expression import literal
 
-from pipeline.store.records import DeadLetter
+from pipeline.store.records import REPLAY, DeadLetter
 from pipeline.store.schema import COMMANDS, DEAD_LETTERS
 
-REPLAY: Final = "dlq.replay"
 PART: Final = "part"
 """The kind of a payload of which the backend took some items."""
 _IDS: Final = 500

@@ -4,39 +4,40 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from sqlalchemy import Engine, create_engine, event, exc
+from typing import TYPE_CHECKING
 
 from pipeline.errors import RetryableError, StateError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "wal_autocheckpoint=4000", "cache_size=-8000")
 
 
-def open_sqlite(path: Path) -> Engine:
-    """An engine on the file, made if it is not there; see `examine` for one that is.
+def connect_sqlite(path: Path) -> sqlite3.Connection:
+    """A connection to the file in autocommit mode, for one thread at a time; the caller closes it. See `examine`.
 
     WAL with synchronous=NORMAL keeps every commit through a kill of the process; a power cut may lose the last ones
     and nothing else.
     """
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    _prepare(connection)
+    return connection
+
+
+def open_sqlite(path: Path) -> "Engine":
+    """An engine on the file, made if it is not there."""
+    from sqlalchemy import create_engine, event  # 130 ms, which a start on an existing file does not need
+
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{path}")
     event.listen(engine, "connect", _prepare)
     return engine
 
 
-def _prepare(connection: sqlite3.Connection, _: object) -> None:
+def _prepare(connection: sqlite3.Connection, _: object = None) -> None:
     for pragma in PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
-
-
-def plain_connection(engine: Engine) -> sqlite3.Connection:
-    """A connection of SQLite's own driver, in autocommit mode; the caller closes it."""
-    pooled = engine.raw_connection()
-    connection = pooled.driver_connection
-    assert isinstance(connection, sqlite3.Connection)
-    pooled.detach()
-    connection.isolation_level = None
-    return connection
 
 
 def damaged(path: Path, what: str) -> str:
@@ -53,14 +54,12 @@ def translating(path: Path) -> Iterator[None]:
     """Database errors as ours: RetryableError where waiting may help (full, locked), else StateError."""
     try:
         yield
-    except (exc.OperationalError, sqlite3.OperationalError) as error:
-        text = _said(error)
-        if "full" in text or "locked" in text or "disk I/O" in text or "unable to open" in text:
+    except Exception as error:
+        said = getattr(error, "orig", error)  # SQLAlchemy's hold the driver's own
+        if not isinstance(said, sqlite3.DatabaseError):
+            raise
+        text = str(said)
+        passes = any(word in text for word in ("full", "locked", "disk I/O", "unable to open"))
+        if isinstance(said, sqlite3.OperationalError) and passes:
             raise RetryableError(f"the state store {path} cannot be written: {text}") from error
         raise StateError(damaged(path, text)) from error
-    except (exc.DatabaseError, sqlite3.DatabaseError) as error:
-        raise StateError(damaged(path, _said(error))) from error
-
-
-def _said(error: Exception) -> str:
-    return str(error.orig) if isinstance(error, exc.DBAPIError) else str(error)

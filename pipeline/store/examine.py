@@ -77,7 +77,16 @@ def _has_log(path: Path) -> bool:
 
 def generation_of(connection: sqlite3.Connection) -> int:
     """The generation that is stored; 0 for a database without tables."""
+    return _number(connection, "generation")
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The version of the schema that is there; 0 for a database without tables."""
+    return _number(connection, "schema_version")
+
+
+def _number(connection: sqlite3.Connection, key: str) -> int:
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
         return 0
-    found = connection.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()
+    found = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     return int(found[0]) if found else 0

@@ -19,9 +19,10 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, case, false, func, 
 from pipeline.errors import DagtelError
 from pipeline.facts import Parts
 from pipeline.signals import Severity
-from pipeline.store.history_database import Database, Place, open_to_read
+from pipeline.store.history_database import Database, open_to_read
 from pipeline.store.history_schema import ALERTS, DECISIONS, DELIVERIES, NOTIFICATIONS, OCCURRENCES, PARTS, ROUTINGS
 from pipeline.store.history_writes import RANK
+from pipeline.store.place import Place
 
 __all__ = [
     "AlertRow",

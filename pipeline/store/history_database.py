@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import msgspec
 from sqlalchemy import Connection, Engine, event, exc, inspect, select
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -18,18 +17,11 @@ from pipeline.errors import PermanentError, RetryableError, StateError
 from pipeline.store.database import open_sqlite
 from pipeline.store.history_migrations import HISTORY_KIND, KIND, STEPS
 from pipeline.store.history_schema import META
+from pipeline.store.place import Place
 from pipeline.store.steps import Step, climb, version_of
 
 _HEADER: Final = b"SQLite format 3\0"
 _OPTION: Final = "the history's `postgresql.url`"
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Where a history is: in a file, or where there is a `url` in a schema of PostgreSQL."""
-
-    path: str = "history.db"
-    url: str = ""
-    schema: str = "dagtel_history"
 
 
 class Database(Protocol):
@@ -186,10 +178,14 @@ def _only_read(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _in_postgres(place: Place) -> Database:
+    from sqlalchemy.dialects.postgresql import insert
+
     from pipeline.store.postgres import PostgresSchema  # psycopg: only who has it there pays
 
     class InPostgres(PostgresSchema):
         """A history in a schema of PostgreSQL."""
+
+        upsert = staticmethod(insert)
 
         @contextmanager
         def translating(self) -> Iterator[None]:

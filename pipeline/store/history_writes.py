@@ -15,7 +15,7 @@ from pipeline.alert_json import alert_json
 from pipeline.alert_records import Decided, Delivered, Made, Notified, Occurred, Record, Routed, Standing
 from pipeline.errors import RetryableError
 from pipeline.signals import Alert, Severity
-from pipeline.store.history_database import Database, Place, open_to_write
+from pipeline.store.history_database import Database, open_to_write
 from pipeline.store.history_schema import (
     ALERTS,
     DECISIONS,
@@ -26,6 +26,7 @@ from pipeline.store.history_schema import (
     PARTS,
     ROUTINGS,
 )
+from pipeline.store.place import Place
 
 RANK: Final[Mapping[Severity, int]] = {"INFO": 0, "WARNING": 1, "ERROR": 2, "CRITICAL": 3}
 MESSAGE: Final = 2000

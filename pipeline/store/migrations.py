@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, Engine, insert
 
+from pipeline.store.records import SCHEMA
 from pipeline.store.schema import COMMANDS, DEAD_LETTERS, META, OUTBOX, RECEIPTS, STATE
 from pipeline.store.steps import SCHEMA_VERSION, Step, climb, columns_of, version_of
 
@@ -38,6 +39,7 @@ def _commands(connection: Connection) -> None:
 
 STEPS: Sequence[Step] = (_create, _shards_of_payloads, _commands)
 """Step n lifts a database from version n to n + 1. Steps are only ever added."""
+assert len(STEPS) == SCHEMA
 
 
 def migrate(engine: Engine, alone: Callable[[Connection], None] = lambda connection: None) -> None:

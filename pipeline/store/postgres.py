@@ -8,14 +8,16 @@ transaction holds its locks no longer than IDLE_S: the server ends its session.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url, text
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from pipeline.errors import ConfigError, RetryableError, StateError
+from pipeline.store.migrations import migrate
 from pipeline.store.postgres_writes import write
 from pipeline.store.records import Commit
+from pipeline.store.transaction import Transaction, Value
 
 IDLE_S = 5
 """A transaction in which nothing happens for so long is ended by the server: its process is stopped or gone."""
@@ -32,7 +34,6 @@ class PostgresSchema:
     """See `pipeline.store.state.Database`."""
 
     shared = True
-    upsert = staticmethod(insert)
 
     def __init__(
         self, url: str, schema: str, what: str = "the state store", option: str = "service.state.postgresql.url"
@@ -52,7 +53,7 @@ class PostgresSchema:
             hide_parameters=True,
         )
         event.listen(self.engine, "connect", self._prepare)
-        self.reading: Engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._single: Engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         try:
             self._make_schema()
         except BaseException:
@@ -69,7 +70,7 @@ class PostgresSchema:
         connection.commit()
 
     def _make_schema(self) -> None:
-        with self.writing() as tx:
+        with self.translating(), self.engine.begin() as tx:
             self.alone(tx)
             wanted = {"name": self.schema}
             if not tx.scalar(text("SELECT count(*) FROM pg_namespace WHERE nspname = :name"), wanted):
@@ -94,10 +95,18 @@ class PostgresSchema:
                 raise RetryableError(f"{self.name} cannot be used now: {said}") from error
             raise StateError(f"{self.name} refuses: {said}") from error
 
+    def lift(self) -> None:
+        migrate(self.engine, self.alone)
+
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Transaction]:
+        with self.translating(), self._single.connect() as connection:
+            yield _Transaction(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
         with self.translating(), self.engine.begin() as connection:
-            yield connection
+            yield _Transaction(connection)
 
     def alone(self, connection: Connection) -> None:
         """Keep other processes out of what must be done once (schema, migrations) until the transaction's end."""
@@ -112,6 +121,17 @@ class PostgresSchema:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+class _Transaction:
+    """See `pipeline.store.transaction`. No text of ours has a `?` or `%` of its own."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def run(self, text: str, *values: Value) -> list[tuple[Any, ...]]:
+        found = self._connection.exec_driver_sql(text.replace("?", "%s"), values)
+        return [tuple(row) for row in found] if found.returns_rows else []
 
 
 def _parsed(url: str, option: str) -> URL:

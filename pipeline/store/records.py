@@ -1,12 +1,21 @@
 """What the state store takes and gives: the rows of one commit, and a shard as it was stored."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from pipeline.alert_records import Delivered
 from pipeline.batch import WHOLE
 from pipeline.components import Payload, Position, Receipt
+
+SCHEMA: Final = 3
+"""The version of the schema that this program knows."""
+
+ALERT: Final = "alert"
+RETRY: Final = "retry"
+REPLAY: Final = "dlq.replay"
+"""Kinds of rows in the table `commands`."""
 
 StoredRow = tuple[bytes, int, bytes]
 """Key, version and value of a state row, encoded."""

@@ -11,17 +11,19 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Final
-
-from sqlalchemy import Connection
-from sqlalchemy.dialects.sqlite import insert
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from pipeline.errors import StateError
-from pipeline.store.database import open_sqlite, plain_connection, translating
-from pipeline.store.examine import Witness, examine, generation_of
-from pipeline.store.records import Commit
+from pipeline.store.database import connect_sqlite, open_sqlite, translating
+from pipeline.store.examine import Witness, examine, generation_of, version_of
+from pipeline.store.records import SCHEMA, Commit
 from pipeline.store.sqlite_writes import write
+from pipeline.store.transaction import Transaction, Value
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 _CLOSED: Final = "closed"
 
@@ -30,7 +32,6 @@ class SqliteFile:
     """See `pipeline.store.state.Database`."""
 
     shared = False
-    upsert = staticmethod(insert)
 
     def __init__(self, path: Path) -> None:
         """Lock and open it. Raises StateError: damaged, or in use by another process."""
@@ -40,29 +41,62 @@ class SqliteFile:
         self._witnessed = False
         self._commits = threading.Lock()
         """Held by who writes: SQLite lets a second writer wait by sleeping, longer and longer."""
-        self._writer: sqlite3.Connection | None = None
+        self._reads = threading.Lock()
+        """Held by who reads: a connection serves one thread at a time."""
+        self._connections: list[sqlite3.Connection] = []
         try:
             examine(path, _read(self._lock))
-            self.engine = self.reading = open_sqlite(path)
         except BaseException:
             self._lock.close()
             raise
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Made for who asks."""
+        return open_sqlite(self.path)
+
+    @cached_property
+    def _writer(self) -> sqlite3.Connection:
+        return self._connected()
+
+    @cached_property
+    def _reader(self) -> sqlite3.Connection:
+        return self._connected()
+
+    def _connected(self) -> sqlite3.Connection:
+        connection = connect_sqlite(self.path)
+        self._connections.append(connection)
+        return connection
+
+    def lift(self) -> None:
+        if not self.path.exists() or version_of(self._writer) != SCHEMA:
+            from pipeline.store.migrations import migrate
+
+            migrate(self.engine)
 
     def translating(self) -> AbstractContextManager[None]:
         return translating(self.path)
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        with self._commits, translating(self.path), self.engine.begin() as connection:
-            yield connection
+    def reading(self) -> Iterator[Transaction]:
+        with self._reads, translating(self.path):
+            yield _Transaction(self._reader)
 
-    def alone(self, connection: Connection) -> None:
-        """The lock file keeps others out."""
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        with self._commits, translating(self.path):
+            writer = self._writer
+            writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield _Transaction(writer)
+                writer.execute("COMMIT")
+            except BaseException:
+                if writer.in_transaction:  # a full disk ends the transaction by itself
+                    writer.execute("ROLLBACK")
+                raise
 
     def write(self, commit: Commit) -> str | None:
         with self._commits, translating(self.path):
-            if self._writer is None:
-                self._writer = plain_connection(self.engine)
             if not self._witnessed:
                 self._bear_witness(self._writer)
             return write(self._writer, commit)
@@ -74,12 +108,23 @@ class SqliteFile:
         self._witnessed = True
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self.engine.dispose()
+        for connection in self._connections:
+            connection.close()
+        if "engine" in self.__dict__:
+            self.engine.dispose()
         if not self._lock.closed and not Path(f"{self.path}-wal").exists():
             _note(self._lock, Witness(_read(self._lock).generation))
         self._lock.close()
+
+
+class _Transaction:
+    """See `pipeline.store.transaction`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def run(self, text: str, *values: Value) -> list[tuple[Any, ...]]:
+        return self._connection.execute(text, values).fetchall()
 
 
 @contextmanager

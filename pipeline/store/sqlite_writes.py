@@ -9,13 +9,12 @@ so that the driver keeps all of them prepared: preparing one for 4,096 rows cost
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
-from typing import TypeAlias
 
 import msgspec
 
 from pipeline.store.records import Commit, plain_letter
+from pipeline.store.transaction import Value
 
-Value: TypeAlias = int | str | bytes | None
 MOST_VALUES = 32_766
 """SQLite's limit of values in one statement."""
 

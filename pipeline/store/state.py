@@ -5,19 +5,22 @@ epoch, counted up by whoever takes the shard on; a commit that carries an older 
 All methods block and are called off the loop's thread.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, delete, func, select, update
 
+from pipeline.batch import WHOLE
+from pipeline.clock import DAY
 from pipeline.components import Payload, Position, Receipt
 from pipeline.errors import StateError
-from pipeline.store import commands
-from pipeline.store.migrations import migrate
 from pipeline.store.records import (
+    ALERT,
+    REPLAY,
+    RETRY,
     Ack,
     Commit,
     DeadLetter,
@@ -27,14 +30,22 @@ from pipeline.store.records import (
     StoredRow,
     Waiting,
 )
-from pipeline.store.schema import DEAD_LETTERS, META, OUTBOX, POSITIONS, RECEIPTS, ROWS, SHARDS
 from pipeline.store.sqlite_file import SqliteFile
+from pipeline.store.transaction import Transaction, marks
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 __all__ = ["Ack", "Commit", "DeadLetter", "OutboxRow", "ShardState", "StateRow", "StateStore", "StoredRow", "Waiting"]
 
 T = TypeVar("T")
-Look: TypeAlias = Callable[[Engine], T]
+Look: TypeAlias = Callable[["Engine"], T]
 """What reads or appends as anybody may."""
+
+KEPT_NS: Final = 30 * DAY
+"""What was obeyed stays so long, so that it is not done again when it is asked for again."""
+
+_LETTER: Final = ", ".join(DeadLetter.__struct_fields__)
 
 _position = msgspec.msgpack.Decoder(Position).decode
 _payload = msgspec.msgpack.Decoder(Payload).decode
@@ -43,30 +54,34 @@ _payload = msgspec.msgpack.Decoder(Payload).decode
 class Database(Protocol):
     """Where a state store is kept: a file of SQLite, a schema of PostgreSQL."""
 
-    engine: Engine
-    reading: Engine
-    """The same for single statements that read: without a transaction around them where that saves round trips. There
-    is one before each call to a backend."""
-    upsert: Callable[..., Any]
-    """The dialect's `insert`, which knows `on_conflict_do_update`."""
     name: str
     """As messages call it: "the state store …"."""
+
+    @property
+    def engine(self) -> "Engine":
+        """For what anybody may do beside the owner (`commands`, `acts`)."""
+        ...
 
     @property
     def shared(self) -> bool:
         """Several processes may work in it, each in its own shards."""
         ...
 
+    def lift(self) -> None:
+        """Bring its schema up. Raises StateError for a database of a newer program."""
+        ...
+
     def translating(self) -> AbstractContextManager[None]:
         """Database errors as ours: RetryableError where waiting may help, else StateError."""
         ...
 
-    def writing(self) -> AbstractContextManager[Connection]:
-        """A transaction that writes."""
+    def reading(self) -> AbstractContextManager[Transaction]:
+        """For single statements that read: without a transaction around them where that saves round trips. There is
+        one before each call to a backend."""
         ...
 
-    def alone(self, connection: Connection) -> None:
-        """Keep other processes out of this until the transaction's end."""
+    def writing(self) -> AbstractContextManager[Transaction]:
+        """A transaction that writes."""
         ...
 
     def write(self, commit: Commit) -> str | None:
@@ -87,7 +102,7 @@ class StateStore:
         self._database: Database = SqliteFile(where) if isinstance(where, Path) else where
         try:
             with self._database.translating():
-                migrate(self._database.engine, self._database.alone)
+                self._database.lift()
             self.generation = self._next_generation()
         except BaseException:
             self.close()
@@ -104,7 +119,7 @@ class StateStore:
         return self._database.shared
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> "Engine":
         """For the functions of `commands.py`."""
         return self._database.engine
 
@@ -124,42 +139,29 @@ class StateStore:
         Whoever had them commits nothing to them from here on; what it committed before is in what is loaded.
         """
         with self._database.writing() as tx:
-            epochs = {shard: self._count_up(tx, shard) for shard in sorted(shards)}  # one order: no deadlock
+            epochs = {shard: _count_up(tx, shard) for shard in sorted(shards)}  # one order: no deadlock
             rows: dict[str, dict[tuple[str, str], list[StoredRow]]] = {shard: {} for shard in epochs}
-            for shard, owner, name, key, version, value in tx.execute(
-                select(ROWS.c.shard, ROWS.c.owner, ROWS.c.name, ROWS.c.key, ROWS.c.version, ROWS.c.value).where(
-                    ROWS.c.shard.in_(epochs)
-                )
-            ):
+            stored = 'SELECT shard, owner, name, "key", version, value FROM rows WHERE shard IN'
+            for shard, owner, name, key, version, value in tx.run(f"{stored} ({marks(epochs)})", *epochs):
                 rows[shard].setdefault((owner, name), []).append((key, version, value))
-            positions = self._positions(tx, epochs)
-            waiting = self._waiting(tx, epochs)
+            positions = _positions(tx, list(epochs))
+            waiting = _waiting(tx, f"WHERE shard IN ({marks(epochs)})", *epochs)
         return {
             shard: ShardState(epoch, rows[shard], positions.get(shard), [row for row in waiting if row.shard == shard])
             for shard, epoch in epochs.items()
         }
 
-    def _count_up(self, tx: Connection, shard: str) -> int:
-        statement = self._database.upsert(SHARDS).values(shard=shard, epoch=1)
-        counted = statement.on_conflict_do_update(index_elements=["shard"], set_={"epoch": SHARDS.c.epoch + 1})
-        return int(tx.execute(counted.returning(SHARDS.c.epoch)).scalar_one())
-
     def taken_over(self, epochs: Mapping[str, int]) -> str | None:
         """The first of these shards that has another owner than the one of this epoch; None where there is none."""
-        with self._read() as tx:
-            found = tx.execute(select(SHARDS.c.shard, SHARDS.c.epoch).where(SHARDS.c.shard.in_(list(epochs))))
-            stored = {row.shard: row.epoch for row in found}
+        with self._database.reading() as tx:
+            chosen = f"SELECT shard, epoch FROM shards WHERE shard IN ({marks(epochs)})"  # noqa: S608  # marks alone
+            stored = dict(tx.run(chosen, *epochs))
         return next((shard for shard, epoch in epochs.items() if stored.get(shard) != epoch), None)
 
     def positions(self, sources: Iterable[str]) -> dict[str, Position]:
         """The stored positions of these sources; those that have none are left out."""
-        with self._read() as tx:
-            return self._positions(tx, sources)
-
-    def _positions(self, tx: Connection, sources: Iterable[str]) -> dict[str, Position]:
-        wanted = list(sources)
-        found = tx.execute(select(POSITIONS.c.source, POSITIONS.c.data).where(POSITIONS.c.source.in_(wanted)))
-        return {source: _position(data) for source, data in found}
+        with self._database.reading() as tx:
+            return _positions(tx, list(sources))
 
     # --- commits ---
 
@@ -174,102 +176,132 @@ class StateStore:
 
     def waiting(self) -> list[Waiting]:
         """The outbox without its bytes, in the order of building."""
-        with self._read() as tx:
-            return self._waiting(tx, None)
-
-    def _waiting(self, tx: Connection, shards: Iterable[str] | None) -> list[Waiting]:
-        chosen = select(OUTBOX.c.id, OUTBOX.c.exporter, OUTBOX.c.size, OUTBOX.c.shard)
-        if shards is not None:
-            chosen = chosen.where(OUTBOX.c.shard.in_(list(shards)))
-        return [Waiting(*row) for row in tx.execute(chosen.order_by(OUTBOX.c.epoch, OUTBOX.c.id))]
+        with self._database.reading() as tx:
+            return _waiting(tx)
 
     def payload(self, id: int) -> Payload | None:
         """One payload's bytes; None when it is no longer in the outbox."""
-        with self._read() as tx:
-            data = tx.scalar(select(OUTBOX.c.data).where(OUTBOX.c.id == id))
-        return None if data is None else _payload(data)
+        with self._database.reading() as tx:
+            found = tx.run("SELECT data FROM outbox WHERE id = ?", id)
+        return _payload(found[0][0]) if found else None
 
     def receipts(self, place: str = "") -> dict[str, Receipt]:
         """What each exporter in this place wants to be given back."""
-        with self._read() as tx:
-            found = tx.execute(select(RECEIPTS.c.exporter, RECEIPTS.c.data).where(RECEIPTS.c.place == place))
-            return {row.exporter: row.data for row in found}
+        with self._database.reading() as tx:
+            return dict(tx.run("SELECT exporter, data FROM receipts WHERE place = ?", place))
 
     # --- owners of state ---
 
     def owners(self) -> set[str]:
         """The components that have state."""
-        with self._read() as tx:
-            return set(tx.scalars(select(ROWS.c.owner).distinct()))
+        with self._database.reading() as tx:
+            return {owner for (owner,) in tx.run("SELECT DISTINCT owner FROM rows")}
 
     def move(self, old: str, new: str) -> None:
         """Give the state of one component to another."""
         with self._database.writing() as tx:
-            tx.execute(update(ROWS).where(ROWS.c.owner == old).values(owner=new))
+            tx.run("UPDATE rows SET owner = ? WHERE owner = ?", new, old)
 
     def forget(self, owner: str) -> None:
         """Delete a component's state."""
         with self._database.writing() as tx:
-            tx.execute(delete(ROWS).where(ROWS.c.owner == owner))
+            tx.run("DELETE FROM rows WHERE owner = ?", owner)
 
-    # --- dead letters ---
+    # --- what people ask for ---
 
-    def dead_letters(self, limit: int = 1000, after: int = 0) -> list[DeadLetter]:
-        """Dead letters with an id above `after`, oldest first."""
-        columns = [c for c in DEAD_LETTERS.c if c.name != "size"]
-        with self._read() as tx:
-            found = tx.execute(
-                select(*columns).where(DEAD_LETTERS.c.id > after).order_by(DEAD_LETTERS.c.id).limit(limit)
-            )
-            return [DeadLetter(*row) for row in found]
+    def asked(self, kind: str, since: int = 0) -> bool:
+        """Whether something of this kind was asked for, in the row `since` of `commands` or later."""
+        with self._database.reading() as tx:
+            return bool(tx.run("SELECT 1 FROM commands WHERE kind = ? AND id >= ? LIMIT 1", kind, since))
 
-    def to_replay(self, after: int) -> list[DeadLetter]:
-        """Some dead letters with an id above `after` whose replay is asked for, oldest first."""
-        with self._database.translating():
-            return commands.to_replay(self.engine, after)
+    def forget_obeyed(self, now_ns: int) -> int:
+        """Delete what was obeyed of alerts, or launched, KEPT_NS ago or longer; says how many rows went."""
+        old = now_ns - KEPT_NS
+        with self._database.writing() as tx:
+            position = _positions(tx, [WHOLE]).get(WHOLE)
+            obeyed = "DELETE FROM commands WHERE kind = ? AND at_ns < ? AND id < ? RETURNING id"
+            gone = tx.run(obeyed, ALERT, old, position.next if position is not None else 0)
+            gone += tx.run("DELETE FROM commands WHERE kind = ? AND at_ns < ? RETURNING id", RETRY, old)
+        return len(gone)
 
-    def still_to_replay(self, ids: Sequence[int]) -> set[int]:
-        """Those of these dead letters whose replay is asked for now."""
-        with self._database.translating():
-            return commands.still_asked(self.engine, ids)
-
-    def withdraw_replays(self, ids: Sequence[int]) -> None:
-        """These dead letters stay; nobody waits for their replay any more."""
-        with self._database.translating():
-            commands.withdraw(self.engine, ids)
+    def secret(self, name: str) -> str:
+        """The secret of this name that is kept here; "" where there is none."""
+        with self._database.reading() as tx:
+            found = tx.run('SELECT value FROM meta WHERE "key" = ?', name)
+        return str(found[0][0]) if found else ""
 
     def within(self, do: Look[T]) -> T:
         """What `do` gives, which reads or appends as anybody may (`store.acts`, `store.alert_view`)."""
         with self._database.translating():
             return do(self.engine)
 
+    # --- dead letters ---
+
+    def dead_letters(self, limit: int = 1000, after: int = 0) -> list[DeadLetter]:
+        """Dead letters with an id above `after`, oldest first."""
+        with self._database.reading() as tx:
+            chosen = f"SELECT {_LETTER} FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608  # our names
+            return [DeadLetter(*row) for row in tx.run(chosen, after, limit)]
+
+    def to_replay(self, after: int) -> list[DeadLetter]:
+        """Some dead letters with an id above `after` whose replay is asked for, oldest first."""
+        if not self.asked(REPLAY):
+            return []
+        from pipeline.store.commands import to_replay  # SQLAlchemy: for who replays
+
+        return self.within(partial(to_replay, after=after))
+
+    def still_to_replay(self, ids: Sequence[int]) -> set[int]:
+        """Those of these dead letters whose replay is asked for now."""
+        from pipeline.store.commands import still_asked
+
+        return self.within(partial(still_asked, ids=ids))
+
+    def withdraw_replays(self, ids: Sequence[int]) -> None:
+        """These dead letters stay; nobody waits for their replay any more."""
+        from pipeline.store.commands import withdraw
+
+        self.within(partial(withdraw, ids=ids))
+
     def trim_dead_letters(self, cap: int) -> int:
         """Drop the oldest dead letters until all bodies together hold at most `cap` bytes; says how many went."""
         with self._database.writing() as tx:
-            excess = int(tx.scalar(select(func.coalesce(func.sum(DEAD_LETTERS.c.size), 0))) or 0) - cap
+            excess = int(tx.run("SELECT coalesce(sum(size), 0) FROM dead_letters")[0][0]) - cap
             gone: list[int] = []
-            for id, size in tx.execute(select(DEAD_LETTERS.c.id, DEAD_LETTERS.c.size).order_by(DEAD_LETTERS.c.id)):
+            for id, size in tx.run("SELECT id, size FROM dead_letters ORDER BY id") if excess > 0 else ():
                 if excess <= 0:
                     break
                 gone.append(id)
                 excess -= size
             if gone:
-                tx.execute(delete(DEAD_LETTERS).where(DEAD_LETTERS.c.id <= gone[-1]))
+                tx.run("DELETE FROM dead_letters WHERE id <= ?", gone[-1])
         return len(gone)
 
     def _next_generation(self) -> int:
+        counted = (
+            "INSERT INTO meta (\"key\", value) VALUES ('generation', '1') ON CONFLICT (\"key\") DO UPDATE "
+            "SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT) RETURNING value"
+        )
         with self._database.writing() as tx:
-            self._database.alone(tx)
-            generation = int(tx.scalar(select(META.c.value).where(META.c.key == "generation")) or 0) + 1
-            value = str(generation)
-            statement = self._database.upsert(META).values(key="generation", value=value)
-            tx.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
-        return generation
+            return int(tx.run(counted)[0][0])
 
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        with self._database.translating(), self._database.reading.connect() as connection:
-            yield connection
+
+def _count_up(tx: Transaction, shard: str) -> int:
+    counted = (
+        "INSERT INTO shards (shard, epoch) VALUES (?, 1) ON CONFLICT (shard) DO UPDATE SET epoch = shards.epoch + 1 "
+        "RETURNING epoch"
+    )
+    return int(tx.run(counted, shard)[0][0])
+
+
+def _positions(tx: Transaction, sources: Sequence[str]) -> dict[str, Position]:
+    chosen = f"SELECT source, data FROM positions WHERE source IN ({marks(sources)})"  # noqa: S608  # marks alone
+    return {source: _position(data) for source, data in tx.run(chosen, *sources)}
+
+
+def _waiting(tx: Transaction, where: str = "", *values: str) -> list[Waiting]:
+    chosen = f"SELECT id, exporter, size, shard FROM outbox {where} ORDER BY epoch, id"  # noqa: S608  # our own names
+    return [Waiting(*row) for row in tx.run(chosen, *values)]
 
 
 def replaced_by(shard: str) -> StateError:

@@ -14,8 +14,8 @@ from pipeline.http import Asgi, HttpClient, Response, Tls
 from pipeline.runtime.context import ComponentLog
 from pipeline.runtime.tables import Row, StateTable
 from pipeline.signals import Alert
-from pipeline.store.history_database import Place
 from pipeline.store.history_writes import HistoryWriter
+from pipeline.store.place import Place
 
 T = TypeVar("T")
 K = TypeVar("K", bound="str | int | tuple[str, ...]")

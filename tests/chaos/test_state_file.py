@@ -30,6 +30,7 @@ FULL = size(2, 6)
 EACH = size(700, 4_000)
 """Events that come before, and each time while it is full."""
 DISK = 48 * 2**20
+STOPPED = "The state store cannot be written: taking no more input."
 
 
 def test_a_full_disk_stops_the_intake_and_it_goes_on_when_there_is_room(
@@ -58,7 +59,7 @@ def test_a_full_disk_stops_the_intake_and_it_goes_on_when_there_is_room(
             while "database or disk is full" not in _blocked(here):  # its files may have room within
                 more()
                 here.wait("all is read, or it says so", lambda: _blocked(here) or here.accepted() == len(made))
-            assert here.log.count("The state store cannot be written: taking no more input.") == number + 1
+            assert here.log.count(STOPPED) > number  # more often, where a smaller commit found room
             read = here.wait("nothing more is read", lambda: _standing_still(here))
             assert read < len(made)
             filler.unlink()
@@ -71,7 +72,7 @@ def test_a_full_disk_stops_the_intake_and_it_goes_on_when_there_is_room(
         scraped.judge()
         assert daemon.stop() == 0
         here.once()
-    assert here.log.count("The state store can be written again.") == FULL
+    assert here.log.count("The state store can be written again.") == here.log.count(STOPPED)
 
     found = compared(here, Truth(made), alerts)
     record(

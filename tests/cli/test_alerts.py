@@ -10,8 +10,8 @@ from pipeline.alert_records import Decided, Delivered, Made, Notified, Occurred,
 from pipeline.channels import NOBODY
 from pipeline.facts import ErrorInfo, Parts
 from pipeline.signals import Alert
-from pipeline.store.history import Place
 from pipeline.store.history_writes import HistoryWriter
+from pipeline.store.place import Place
 from tests.cli.conftest import Dagtel
 
 MINUTE = 60 * 10**9

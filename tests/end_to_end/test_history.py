@@ -23,8 +23,9 @@ import yaml
 
 from pipeline.clock import MINUTE, SECOND
 from pipeline.errors import RetryableError
-from pipeline.store.history import History, Notification, Place, Story, Wanted, reading
+from pipeline.store.history import History, Notification, Story, Wanted, reading
 from pipeline.store.history_writes import HistoryWriter
+from pipeline.store.place import Place
 from pipeline.testing.builders import Fault, Log
 from tests.end_to_end.daemon import DAGTEL, ROOT, Daemon, until
 from tests.end_to_end.test_alert_story import STORY, TWO, runs, story, told

@@ -10,8 +10,8 @@ from pipeline.alert_commands import Acknowledge, Expire, Resolve, Silence
 from pipeline.batch import WHOLE
 from pipeline.components import Position
 from pipeline.store import acts, alert_view
-from pipeline.store.acts import KEPT_NS, Retry
-from pipeline.store.state import Commit, StateRow, StateStore
+from pipeline.store.acts import Retry
+from pipeline.store.state import KEPT_NS, Commit, StateRow, StateStore
 from tests.store.conftest import Opens
 
 NOW = 1_795_435_200_000_000_000
@@ -94,7 +94,7 @@ def test_what_was_obeyed_is_not_read_again_and_is_kept_so_that_it_is_not_asked_a
     obey(store, first.row + 1)
     assert acts.waiting(store.engine) == [Acknowledge("b", NOW, "v1:ab#1", "Ann")]
     assert [(command.id, done) for command, done in acts.recent(store.engine, 10)] == [("b", False), ("a", True)]
-    assert acts.forget_old(store.engine, NOW + KEPT_NS) == 0
+    assert store.forget_obeyed(NOW + KEPT_NS) == 0
     assert not acts.ask(store.engine, silence("a")).new
 
 
@@ -103,7 +103,7 @@ def test_what_was_obeyed_long_ago_is_forgotten_and_what_waits_never(store: State
     acts.ask(store.engine, Resolve("b", NOW, "v1:ab"))
     obey(store, first.row + 1)
     acts.claim_retry(store.engine, Retry("run-1", NOW))
-    assert acts.forget_old(store.engine, NOW + KEPT_NS + 1) == 2
+    assert store.forget_obeyed(NOW + KEPT_NS + 1) == 2
     assert [command.id for command, _ in acts.recent(store.engine, 10)] == ["b"]
     assert acts.ask(store.engine, silence("c")).row > first.row + 1  # ids are not given again
 

@@ -23,9 +23,10 @@ from pipeline.errors import RetryableError
 from pipeline.facts import ErrorInfo, Parts
 from pipeline.signals import Alert
 from pipeline.store import history_database
-from pipeline.store.history import History, Place, UnknownAlert, Wanted, reading
+from pipeline.store.history import History, UnknownAlert, Wanted, reading
 from pipeline.store.history_migrations import STEPS
 from pipeline.store.history_writes import HistoryWriter
+from pipeline.store.place import Place
 from pipeline.store.state import StateStore
 
 SECOND = 10**9

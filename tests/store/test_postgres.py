@@ -69,7 +69,7 @@ def test_an_owner_that_stops_in_the_middle_of_a_commit_holds_a_shard_for_seconds
     store, other = postgres.open(), postgres.open()
     epoch = store.take_shard("s").epoch
     with pytest.raises(RetryableError), store._database.writing() as stopped:
-        stopped.exec_driver_sql("SELECT epoch FROM shards WHERE shard = 's' FOR SHARE")
+        stopped.run("SELECT epoch FROM shards WHERE shard = 's' FOR SHARE")
         assert other.take_shard("s").epoch == epoch + 1
     with pytest.raises(StateError, match="taken over by another"):
         store.commit(Commit(epochs={"s": epoch}, rows=[row(b"a")]))

@@ -16,7 +16,7 @@ from pipeline.config.model import ApiConfig, ServiceConfig
 from pipeline.http import Response
 from pipeline.runtime.desk import Desk
 from pipeline.store import acts
-from pipeline.store.history import Place
+from pipeline.store.place import Place
 from pipeline.store.state import Commit, StateRow, StateStore
 from pipeline.testing.clock import VirtualClock
 from pipeline.testing.context import FakeHttp
