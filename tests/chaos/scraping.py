@@ -48,7 +48,12 @@ class Scraped:
 
     def wait_for(self, wanted: Counters) -> None:
         """Wait until these are the figures that were scraped last."""
-        self._here.wait("the last figures are scraped", lambda: wanted.items() <= self._last().items(), SCRAPED_S)
+        try:
+            self._here.wait("the last figures are scraped", lambda: wanted.items() <= self._last().items(), SCRAPED_S)
+        except AssertionError as error:
+            last = self._last()
+            others = [(*key, value, last.get(key)) for key, value in wanted.items() if last.get(key) != value]
+            raise AssertionError(f"{len(others)} of {len(wanted)} figures differ: {others[:5]}") from error
 
     def growth(self, wanted: Counters, live: bool) -> Growth:
         """How the series grew to these figures. `live`: events came as they happened, so that a series begins with 0
