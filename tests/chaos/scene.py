@@ -123,11 +123,12 @@ class Scene:
         self.wait(f"{most} records left", found, within_s)
 
     def idle(self, partitions: int, within_s: float = 240) -> None:
-        """Wait until all is read and all is sent."""
+        """Wait until all is read, all that was read is processed, and all is sent."""
 
         def found() -> bool:
             queues = self.figures("dagtel_exporter_queue_size")
-            return self.lag(partitions) == 0 and bool(queues) and not sum(queues.values())
+            read = self.lag(partitions) == 0 and not sum(self.figures("dagtel_intake_bytes").values())
+            return read and bool(queues) and not sum(queues.values())
 
         self.wait("all read and sent", found, within_s)
 

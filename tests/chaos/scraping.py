@@ -11,7 +11,7 @@ might have seen them, and are counted apart.
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -46,14 +46,21 @@ class Scraped:
     def __init__(self, here: Scene, url: str) -> None:
         self._here, self._url = here, url
 
-    def wait_for(self, wanted: Counters) -> None:
-        """Wait until these are the figures that were scraped last."""
+    def settled(self, wanted: Callable[[], Counters]) -> Counters:
+        """What is wanted, once those are the figures that were scraped last."""
+        told: list[Counters] = []
+
+        def same() -> bool:
+            told[:] = [{key: value for key, value in wanted().items() if value}]
+            return told[0].items() <= self._last().items()
+
         try:
-            self._here.wait("the last figures are scraped", lambda: wanted.items() <= self._last().items(), SCRAPED_S)
+            self._here.wait("the last figures are scraped", same, SCRAPED_S)
         except AssertionError as error:
             last = self._last()
-            others = [(*key, value, last.get(key)) for key, value in wanted.items() if last.get(key) != value]
-            raise AssertionError(f"{len(others)} of {len(wanted)} figures differ: {others[:5]}") from error
+            others = [(*key, value, last.get(key)) for key, value in told[0].items() if last.get(key) != value]
+            raise AssertionError(f"{len(others)} of {len(told[0])} figures differ: {others[:5]}") from error
+        return told[0]
 
     def growth(self, wanted: Counters, live: bool) -> Growth:
         """How the series grew to these figures. `live`: events came as they happened, so that a series begins with 0
@@ -104,9 +111,7 @@ class Watched:
         """Compare, while the daemon runs and has nothing to do."""
         if self._scraped is None:
             return
-        wanted = {key: value for key, value in self._here.counters().items() if value}
-        self._scraped.wait_for(wanted)
-        self.growth = growth = self._scraped.growth(wanted, live=False)
+        self.growth = growth = self._scraped.growth(self._scraped.settled(self._here.counters), live=False)
         assert (growth.down, growth.lost, growth.doubled) == (0, 0, 0), growth
 
     @property

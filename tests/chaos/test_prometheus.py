@@ -32,9 +32,8 @@ def test_prometheus_sees_every_counter_grow_by_the_truth_over_kills_and_restarts
     here = scene("prometheus")
     with prometheus(here) as scraped:
         made = anyio.run(_flow, here)
-        wanted = {key: value for key, value in undisturbed(here).items() if value}
-        scraped.wait_for(wanted)
-        growth = scraped.growth(wanted, live=True)
+        wanted = undisturbed(here)
+        growth = scraped.growth(scraped.settled(lambda: wanted), live=True)
     record(
         Row(
             order=5,
