@@ -18,7 +18,7 @@ from pipeline.clock import MINUTE
 from pipeline.components import Context, Processor, ProcessorSpec
 from pipeline.facts import Parts
 from pipeline.signals import Alert, Edges, Signal
-from processors import alert_life
+from processors import alert_finding, alert_life, alert_timers
 from processors.alert_book import Book
 from processors.alert_holds import Holds
 from processors.alert_recorder import Recorder
@@ -85,9 +85,9 @@ class Dedup:
         self._book.begin()
         told: list[Alert] = []
         while (life := self._book.take_due(now_ns)) is not None:
-            at = alert_life.due(life, self._policy) or now_ns
+            at = alert_timers.due(life, self._policy) or now_ns
             owed = not life.held and at == life.owed_ns
-            told += self._voice.say(life, alert_life.on_due(life, now_ns, self._policy), now_ns, owed)
+            told += self._voice.say(life, alert_timers.on_due(life, now_ns, self._policy), now_ns, owed)
         told += self._voice.on_time(now_ns)
         self._book.done()
         return [self._context.with_links(alert) for alert in told]
@@ -102,7 +102,7 @@ class Dedup:
         waiting = [life for _, life in self._book.lives.all() if life.held in ("group_wait", "catching_up")]
         for life in sorted(waiting, key=lambda life: (life.began_ns, life.fingerprint)):
             now = max(now_ns, life.latest_ns)
-            told += self._voice.say(life, alert_life.released(life, now, self._policy), now)
+            told += self._voice.say(life, alert_timers.released(life, now, self._policy), now)
         told += self._voice.finish(now_ns)
         self._book.done()
         return [self._context.with_links(alert) for alert in told]
@@ -156,7 +156,7 @@ class Dedup:
     def _fail_again(self, life: Life, finding: Alert, parts: Parts | None) -> Sequence[Alert]:
         before = life.finding if finding.assets else finding
         fresh = self._book.fails(finding)
-        if finding.assets and alert_life.same_failure(before, finding):
+        if finding.assets and alert_finding.same_failure(before, finding):
             self._book.keep(alert_life.wider(life, finding, fresh))
             return ()
         after = alert_life.again(life, finding, fresh, self._policy)
@@ -190,7 +190,7 @@ class Dedup:
         if group and self._config.group_wait.ns:
             self._book.keep(alert_life.hold(life, "group_wait", now + self._config.group_wait.ns, now))
             return ()
-        return self._voice.say(life, alert_life.released(life, now, self._policy), now)
+        return self._voice.say(life, alert_timers.released(life, now, self._policy), now)
 
     def _recover(self, recovery: Alert) -> Sequence[Alert]:
         life = self._book.life(recovery.fingerprint)
@@ -252,7 +252,7 @@ class Dedup:
     def _caught_up(self, now_ns: int) -> None:
         """What is still open is told, as late; what failed last long ago is only listed."""
         for life in [life for _, life in self._book.lives.all()]:
-            due = alert_life.due(life, self._policy)
+            due = alert_timers.due(life, self._policy)
             if life.held == "catching_up" and not life.held_until_ns:
                 old = bool(self._policy.chronic_ns) and now_ns - life.latest_ns > self._policy.chronic_ns
                 late = msgspec.structs.replace(life, late=True, chronic=old, held_until_ns=now_ns)
