@@ -14,6 +14,7 @@ import msgspec
 
 from connectors.sla import Target
 from pipeline.clock import SECOND
+from pipeline.conditions import moment, span
 from pipeline.signals import Severity
 
 LEAD_NS: Final = 60 * SECOND
@@ -117,6 +118,21 @@ def wiped(watch: Watch, now_ns: int) -> Turn:
     """It was wiped: it promises nothing until it is made again."""
     over = Watch(now_ns, now_ns, target=watch.target, gone=True)
     return Turn(over, recovered=bool(watch.told))
+
+
+def in_words(watch: Watch, now_ns: int) -> str:
+    """How late it is, for a person."""
+    if watch.last_ns:
+        since = f"Last updated {span(max(0, now_ns - watch.last_ns))} ago ({moment(watch.last_ns)})"
+    else:
+        since = f"No update seen since {moment(watch.base_ns)} ({span(max(0, now_ns - watch.base_ns))})"
+    target = watch.target
+    if target is None:
+        return f"{since}. Dagster calls it late."
+    if target.cron:
+        return f"{since}; the deadline `{target.cron}` ({target.zone}) was missed."
+    promise = "its SLA allows" if target.source == "sla" else "its freshness policy allows"
+    return f"{since}; {promise} {span(target.promised_ns)}."
 
 
 def _worst(target: Target | None, base_ns: int, now_ns: int) -> Severity | Literal[""]:

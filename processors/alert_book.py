@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline.components import State, Table
 from pipeline.signals import Alert, Decision
-from processors import alert_life
+from processors import alert_timers
 from processors.alert_recorder import Recorder
 from processors.alert_state import Life, Policy
 
@@ -184,8 +184,8 @@ class Book:
         before = self.lives.get(fingerprint)
         self._recorder.kept(before, life)
         self.lives.put(fingerprint, life)
-        at = alert_life.due(life, self._policy)
-        known = before is not None and fingerprint != self._taken and at == alert_life.due(before, self._policy)
+        at = alert_timers.due(life, self._policy)
+        known = before is not None and fingerprint != self._taken and at == alert_timers.due(before, self._policy)
         if at is not None and not known:
             heappush(self._timers, (at, fingerprint))
         if fingerprint == self._taken:
@@ -251,13 +251,13 @@ class Book:
 
     def _holds(self, entry: tuple[int, str]) -> bool:
         life = self.lives.get(entry[1])
-        return life is not None and alert_life.due(life, self._policy) == entry[0]
+        return life is not None and alert_timers.due(life, self._policy) == entry[0]
 
     def _ready(self) -> None:
         """The orders, as the tables say it: after a start, an undone call, or when most timers have lapsed."""
         if self._whole and len(self._timers) <= 2 * len(self.lives) + 1000:
             return
-        self._taken, due = "", alert_life.due
+        self._taken, due = "", alert_timers.due
         self._timers = [(at, key) for key, life in self.lives.all() if (at := due(life, self._policy)) is not None]
         heapify(self._timers)
         self._by_asset = None

@@ -13,7 +13,7 @@ import msgspec
 from pipeline.alert_records import Decided, Made, Occurred, Record, Routed, Standing, Status, notification_id
 from pipeline.facts import Parts
 from pipeline.signals import Alert
-from processors import alert_life
+from processors.alert_notice import as_it_stands
 from processors.alert_state import Life, Policy
 
 MESSAGE: Final = 2000
@@ -91,7 +91,7 @@ class _Changed(msgspec.Struct, frozen=True):
 
     def standing(self, now_ns: int, policy: Policy) -> Standing:
         life, over = self.life, bool(self.ended_ns)
-        alert = alert_life.as_it_stands(life, max(now_ns, life.latest_ns), over, policy)
+        alert = as_it_stands(life, max(now_ns, life.latest_ns), over, policy)
         status: Status = "escalated" if life.escalated_ns else "firing" if life.told else "held"
         return Standing(
             key=life.key,

@@ -1,4 +1,6 @@
-"""What is known of one open problem, and the policy by which it is told. Values; `processors.alert_life` moves them."""
+"""What is known of one open problem, and the policy by which it is told. Values; `processors.alert_life` and
+`alert_timers` move them.
+"""
 
 from collections.abc import Callable
 

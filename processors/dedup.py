@@ -1,8 +1,8 @@
 """One message a problem: findings in, notifications out.
 
-What is to be said of a problem is `processors.alert_life`'s to decide, whom to tell `alert_routes`', and how many a
-channel can bear `alert_rate`'s. Here they meet: whatever a life wants to say goes through `_say`, which finds out
-whether it may be said now. If not, the life stays as it was, held, and is asked again when that is over.
+What is to be said of a problem is `processors.alert_life`'s to decide, whether it may be said now `alert_holds`', whom
+to tell `alert_routes`', and how many a channel can bear `alert_rate`'s; `alert_voice` asks them in turn. Here is what
+comes in: which life a finding or command is of, and what it does to it.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -14,24 +14,19 @@ import msgspec
 from pipeline.alert_commands import Acknowledge, Command, Expire, Resolve, Silence
 from pipeline.alert_records import Record
 from pipeline.batch import Batch
-from pipeline.channels import NOBODY
 from pipeline.clock import MINUTE
 from pipeline.components import Context, Processor, ProcessorSpec
-from pipeline.cron import Cron, zone_of
 from pipeline.facts import Parts
 from pipeline.signals import Alert, Edges, Signal
-from processors import alert_life
+from processors import alert_finding, alert_life, alert_timers
 from processors.alert_book import Book
-from processors.alert_list import DailyList
-from processors.alert_rate import RateLimit
+from processors.alert_holds import Holds
 from processors.alert_recorder import Recorder
-from processors.alert_routes import Router
-from processors.alert_silences import Silences
 from processors.alert_state import Life
+from processors.alert_voice import Voice
 from processors.dedup_options import DedupConfig
 
 Item = Alert | Edges | Command | Record
-Step = tuple[Life | None, Alert | None]
 
 COMPLAINTS = 100
 """Different complaints that are logged."""
@@ -41,9 +36,6 @@ PATIENCE = 30 * MINUTE
 
 _NEVER_LATE = ("pipeline_silent",)
 """Kinds of alerts that are of now, whatever time it is in the log: who catches up can stand still, too."""
-
-_CAUSES = ("asset_failure", "check_failure")
-"""Kinds of alerts that others follow from."""
 
 
 class Dedup:
@@ -56,20 +48,8 @@ class Dedup:
         self._config, self._context, self._policy = config, context, config.policy()
         self._recorder = Recorder(context.recorded, self._policy)
         self._book = Book(context.state, self._policy, config.max_remembered, self._recorder)
-        self._silences = Silences(context.state, config.max_silences)
-        self._rate = RateLimit(context.state, config.rate_limit.messages, config.rate_limit.per.ns)
-        self._list = DailyList(context.state, Cron(config.daily_list, zone_of(config.timezone)))
-        self._router = Router(
-            config.routes,
-            config.owners,
-            config.severities,
-            config.mute_windows,
-            config.mute,
-            config.escalate_to,
-            config.escalate_channels,
-            context.exporters,
-            self._complain,
-        )
+        self._holds = Holds(config, context.state, self._book)
+        self._voice = Voice(config, context, self._book, self._holds, self._recorder, self._complain)
         self._lagging: bool | None = None
         self._lags_since: int | None = None
         self._said: set[str] = set()
@@ -94,7 +74,7 @@ class Dedup:
         """The next thing that is to be said or decided; nothing while it is catching up."""
         if self._lagging:
             return None
-        times = (self._book.due(), self._rate.due(), self._list.due())
+        times = (self._book.due(), self._voice.due())
         return min((time for time in times if time is not None), default=None)
 
     async def on_time(self, now_ns: int) -> Sequence[Alert]:
@@ -105,12 +85,10 @@ class Dedup:
         self._book.begin()
         told: list[Alert] = []
         while (life := self._book.take_due(now_ns)) is not None:
-            at = alert_life.due(life, self._policy) or now_ns
+            at = alert_timers.due(life, self._policy) or now_ns
             owed = not life.held and at == life.owed_ns
-            told += self._say(life, alert_life.on_due(life, now_ns, self._policy), now_ns, owed)
-        told += self._rate.on_time(now_ns)
-        if (at_list := self._list.due()) is not None and at_list <= now_ns:
-            told += self._still_broken(now_ns)
+            told += self._voice.say(life, alert_timers.on_due(life, now_ns, self._policy), now_ns, owed)
+        told += self._voice.on_time(now_ns)
         self._book.done()
         return [self._context.with_links(alert) for alert in told]
 
@@ -124,8 +102,8 @@ class Dedup:
         waiting = [life for _, life in self._book.lives.all() if life.held in ("group_wait", "catching_up")]
         for life in sorted(waiting, key=lambda life: (life.began_ns, life.fingerprint)):
             now = max(now_ns, life.latest_ns)
-            told += self._say(life, alert_life.released(life, now, self._policy), now)
-        told += self._rate.finish(now_ns)
+            told += self._voice.say(life, alert_timers.released(life, now, self._policy), now)
+        told += self._voice.finish(now_ns)
         self._book.done()
         return [self._context.with_links(alert) for alert in told]
 
@@ -160,7 +138,7 @@ class Dedup:
             parts, finding = item.parts, item
             if parts is not None:  # for the record; a life is kept as long as it is open
                 finding = msgspec.structs.replace(finding, parts=None)
-            return self._fail(self._router.graded(finding), parts)
+            return self._fail(self._voice.graded(finding), parts)
         if item.state == "recovered":
             return self._recover(item)
         return (item,)
@@ -178,7 +156,7 @@ class Dedup:
     def _fail_again(self, life: Life, finding: Alert, parts: Parts | None) -> Sequence[Alert]:
         before = life.finding if finding.assets else finding
         fresh = self._book.fails(finding)
-        if finding.assets and alert_life.same_failure(before, finding):
+        if finding.assets and alert_finding.same_failure(before, finding):
             self._book.keep(alert_life.wider(life, finding, fresh))
             return ()
         after = alert_life.again(life, finding, fresh, self._policy)
@@ -191,7 +169,7 @@ class Dedup:
         if not reason:
             self._book.keep(after)
             return ()
-        return self._say(after, alert_life.worse(after, after.latest_ns, reason, self._policy), after.latest_ns)
+        return self._voice.say(after, alert_life.worse(after, after.latest_ns, reason, self._policy), after.latest_ns)
 
     def _begin(self, finding: Alert, parts: Parts | None) -> Sequence[Alert]:
         past, now = self._book.past(finding.fingerprint), finding.now_ns
@@ -199,7 +177,7 @@ class Dedup:
         if len(self._book.lives) >= self._config.max_open:
             self._say_once("Too many open problems, further ones are told each time.", max_open=self._config.max_open)
             _, alert = alert_life.first_word(life, now, "too_many_open", self._policy)
-            return self._unkept(alert, now)
+            return self._voice.say_alone(alert, now)
         self._book.fails(finding)
         self._recorder.occurred(life, finding, "first", parts)
         group = self._group(finding)
@@ -212,7 +190,7 @@ class Dedup:
         if group and self._config.group_wait.ns:
             self._book.keep(alert_life.hold(life, "group_wait", now + self._config.group_wait.ns, now))
             return ()
-        return self._say(life, alert_life.released(life, now, self._policy), now)
+        return self._voice.say(life, alert_timers.released(life, now, self._policy), now)
 
     def _recover(self, recovery: Alert) -> Sequence[Alert]:
         life = self._book.life(recovery.fingerprint)
@@ -223,9 +201,9 @@ class Dedup:
         if after is not None:
             self._book.keep(after)
             return ()
-        return self._end(life, alert, recovery.now_ns, life.starts)
+        return self._voice.end(life, alert, recovery.now_ns, life.starts)
 
-    # --- groups, and what follows from others ---
+    # --- groups ---
 
     def _group(self, finding: Alert) -> str:
         """The key of what it is told with; "" for a failure that has no company."""
@@ -241,13 +219,6 @@ class Dedup:
         open = life is not None and (life.held in ("group_wait", "catching_up") or group.startswith("backfill:"))
         return life if open and life is not None and len(life.folded) < self._config.max_group else None
 
-    def _unkept(self, alert: Alert, now_ns: int) -> Sequence[Alert]:
-        """Told by itself: no life of ours stands behind it."""
-        routed = self._router.routed(alert, now_ns)
-        said = msgspec.structs.replace(alert, channels=routed.open or routed.later, number=0)
-        self._recorder.routed(said, [(channel, routed.why[channel]) for channel in said.channels])
-        return self._rate.take(said, ())
-
     def _join(self, leader: Life, finding: Alert, parts: Parts | None) -> None:
         fresh = self._book.fails(finding)
         self._book.join(finding.fingerprint, leader.fingerprint)
@@ -257,103 +228,14 @@ class Dedup:
         self._recorder.occurred(after, finding, "grouped", parts)
         self._book.keep(alert_life.noted(after, finding.now_ns, "grouped", finding.asset or finding.step_key))
 
-    def _cause(self, finding: Alert) -> Life | None:
-        """The open problem that this one follows from, nearest first."""
-        if finding.kind not in self._config.inhibit or not finding.asset:
-            return None
-        for asset in (finding.asset, *finding.upstream):
-            for life in self._book.failing_at(asset):
-                if life.kind in _CAUSES and life.fingerprint != finding.fingerprint:
-                    return life
-        return None
-
-    # --- saying it ---
-
-    def _say(self, before: Life, step: Step, now_ns: int, owed: bool = False) -> Sequence[Alert]:
-        """What the step from `before` says, if it may be said now; else `before` is held."""
-        after, alert = step
-        if after is None:
-            return self._end(before, alert, now_ns, ())
-        if alert is None:
-            self._book.keep(after)
-            return ()
-        held = self._held(before, now_ns)
-        if held is not None:
-            self._book.keep(held)
-            return ()
-        routed = self._router.routed(alert, now_ns)
-        open, later = routed.open, routed.later
-        if owed:
-            open, later = _of(open, before.owed), _of(later, before.owed)
-        elif later and not open:
-            self._book.keep(alert_life.hold(before, "muted", routed.until_ns, now_ns, routed.mute))
-            return ()
-        missed = later if owed or alert.state == "escalated" else tuple(c for c in later if c not in before.told)
-        if not open:
-            after = alert_life.noted(after, now_ns, "muted" if later else "no_channel", ", ".join(later))
-        after = alert_life.told_to(after, open, missed, routed.until_ns if missed else 0, alert)
-        self._book.keep(after)
-        self._list.watch(after, now_ns)
-        if not open:
-            return ()
-        escalate_to = routed.escalate_to if after.escalated_ns else ()
-        said = msgspec.structs.replace(
-            alert, channels=open, urgency=routed.urgency, escalate_to=escalate_to, decisions=after.decisions
-        )
-        self._recorder.routed(said, [(channel, routed.why[channel]) for channel in open])
-        return self._limited(said, before.told, after)
-
-    def _limited(self, said: Alert, known: tuple[str, ...], life: Life | None) -> Sequence[Alert]:
-        """What the rate limit makes of it; that it has to wait is a decision, too."""
-        given = self._rate.take(said, known)
-        if life is not None and given and given[0].channels == (NOBODY,):
-            self._book.keep(alert_life.noted(life, said.now_ns, "rate_limited", ", ".join(said.channels)))
-        return given
-
-    def _held(self, life: Life, now_ns: int) -> Life | None:
-        """The life held, if something keeps it from being told."""
-        if not len(self._silences) and life.kind not in self._config.inhibit:
-            return None
-        finding = life.finding
-        cause = self._cause(finding)
-        if cause is not None:
-            if life.held_by != cause.fingerprint:
-                self._book.keep(alert_life.with_member(cause, finding, "failing", joins=False))
-            held = msgspec.structs.replace(life, held_by=cause.fingerprint)
-            return alert_life.hold(held, "inhibited", 0, now_ns, f"{cause.asset} {cause.fingerprint}")
-        silence = self._silences.over(finding, now_ns)
-        if silence is not None:
-            return alert_life.hold(life, "silenced", silence.until_ns, now_ns, f"{silence.id} by {silence.by}")
-        return None
-
-    def _end(self, life: Life, alert: Alert | None, now_ns: int, starts: tuple[int, ...]) -> Sequence[Alert]:
-        reason, detail = (alert.reason, alert.state) if alert else ("resolved_untold", life.held)
-        over = alert_life.noted(life, now_ns, reason, detail)
-        waiting = self._book.held_by(life.fingerprint)
-        self._book.end(over, now_ns, starts)
-        for held in waiting:
-            until = now_ns + self._config.inhibit_grace.ns
-            self._book.keep(msgspec.structs.replace(held, held_until_ns=until, held_by=""))
-        if alert is None:
-            return ()
-        said = msgspec.structs.replace(alert, channels=life.told)
-        self._recorder.routed(said, [(channel, "was told of it") for channel in said.channels])
-        return self._rate.take(said, life.told)
-
     # --- commands ---
 
     def _obey(self, command: Command) -> Sequence[Alert]:
         now = command.now_ns
         if isinstance(command, Silence):
-            if self._silences.add(command):
-                for life in [life for _, life in self._book.lives.all() if not life.held]:
-                    if self._silences.matches(command, life.finding):
-                        detail = f"{command.id} by {command.by}"
-                        self._book.keep(alert_life.hold(life, "silenced", command.until_ns, now, detail))
+            self._holds.silence(command)
         elif isinstance(command, Expire):
-            if self._silences.expire(command.silence):
-                for life in [life for _, life in self._book.lives.all() if life.held == "silenced"]:
-                    self._book.keep(msgspec.structs.replace(life, held_until_ns=now))
+            self._holds.expire(command)
         elif isinstance(command, Acknowledge):
             known = self._book.named(command.alert)
             if known is not None:
@@ -362,30 +244,24 @@ class Dedup:
             known = self._book.named(command.alert)
             if known is not None:
                 self._book.forget_failing(known)
-                return self._end(known, alert_life.ended(known, now, "by_hand", self._policy), now, ())
+                return self._voice.end(known, alert_life.ended(known, now, "by_hand", self._policy), now, ())
         return ()
 
-    # --- catching up, and what is chronic ---
+    # --- catching up ---
 
     def _caught_up(self, now_ns: int) -> None:
         """What is still open is told, as late; what failed last long ago is only listed."""
         for life in [life for _, life in self._book.lives.all()]:
-            due = alert_life.due(life, self._policy)
+            due = alert_timers.due(life, self._policy)
             if life.held == "catching_up" and not life.held_until_ns:
                 old = bool(self._policy.chronic_ns) and now_ns - life.latest_ns > self._policy.chronic_ns
                 late = msgspec.structs.replace(life, late=True, chronic=old, held_until_ns=now_ns)
                 if old:
                     late = alert_life.noted(msgspec.structs.replace(late, held="", held_until_ns=0), now_ns, "chronic")
                 self._book.keep(late)
-                self._list.watch(late, now_ns)
+                self._voice.listed(late, now_ns)
             elif not life.held and due is not None and due < now_ns:
                 self._book.keep(alert_life.hold(life, "catching_up", now_ns, now_ns))
-
-    def _still_broken(self, now_ns: int) -> Sequence[Alert]:
-        alert = self._list.on_time(self._book.lives.all(), now_ns)
-        if alert is None:
-            return ()
-        return self._unkept(alert, now_ns)
 
     # --- what is logged ---
 
@@ -397,10 +273,6 @@ class Dedup:
         if said not in self._said and len(self._said) < COMPLAINTS:
             self._said.add(said)
             self._context.log.warning(what, extra=facts)
-
-
-def _of(channels: tuple[str, ...], some: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(channel for channel in channels if channel in some)
 
 
 @asynccontextmanager

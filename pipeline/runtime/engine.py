@@ -6,47 +6,31 @@ of positions, state and payloads, and holds exactly the reads taken since the ba
 """
 
 import copy
-import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-import anyio
-import anyio.to_thread
 import msgspec
 
 from pipeline.alert_commands import Command
 from pipeline.batch import WHOLE
 from pipeline.clock import Clock
 from pipeline.components import CatchesUp, Obeys, Position, Read
-from pipeline.errors import ConfigError, StateError
 from pipeline.events import Event
+from pipeline.runtime.barrier import Barrier
 from pipeline.runtime.context import Side
-from pipeline.runtime.dead_letters import DeadLetters, as_log
+from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.domain_time import DomainTime, Mode
-from pipeline.runtime.fence import Fence
-from pipeline.runtime.inherit import Bequest, latest
-from pipeline.runtime.lanes import NOTHING_MOVED, Lane, Workshop, build_lane
+from pipeline.runtime.inherit import Bequest
+from pipeline.runtime.lanes import Lane, Workshop
 from pipeline.runtime.outbox import Outbox
-from pipeline.runtime.seldom import Seldom
+from pipeline.runtime.ownership import Ownership, Replaced
 from pipeline.runtime.sites import Mount
 from pipeline.runtime.stage import Stage
 from pipeline.signals import Alert, Signal
-from pipeline.store.state import Ack, Commit, DeadLetter, ShardState, StateRow, StateStore, Waiting, replaced_by
+from pipeline.store.state import Ack, Commit, StateStore
 from pipeline.topology.plan import Plan
-from pipeline.topology.scopes import whole_components
-
-log = logging.getLogger("dagtel.engine")
 
 T = TypeVar("T")
-LOG_DROPS_S = 10.0
-"""One line about dropped payloads in this time."""
-
-
-class Replaced(msgspec.Struct, frozen=True):
-    """What a rebuilt engine leaves behind: its old lanes, upstream first, to be closed; and the payloads that wait."""
-
-    lanes: list[Lane]
-    waiting: list[Waiting]
 
 
 class Engine:
@@ -54,170 +38,63 @@ class Engine:
 
     def __init__(self, workshop: Workshop, store: StateStore, clock: Clock, mode: Mode) -> None:
         self.time = DomainTime(mode)
-        self.positions: dict[str, Position] = {}
+        self._clock = clock
+        self._dead: DeadLetters = workshop.dead
+        self._owned = Ownership(workshop, store, clock, self.time)
+        self._lanes = self._owned.lanes
+        self._next = Barrier(self._owned, workshop.dead, clock)
+        self.fence = self._owned.fence
+        self.positions = self._owned.positions
         """Where each source stands that this process owns, committed or not."""
         self.changed = True
         """Something happened that a checkpoint must hold; at first that is what the first flush says again."""
-        self.fence = Fence(store, clock)
-        self._shop, self._store, self._clock = workshop, store, clock
-        self._dead: DeadLetters = workshop.dead
-        self._lanes: dict[str, Lane] = {}
-        self._gone: set[str] = set()
-        """Receivers that a reload took away: what they still hand over is for whoever reads their sources next."""
-        self._moved: set[str] = set()
-        self._acks: list[Ack] = []
-        self._replayed: list[int] = []
-        self._drops = Seldom(LOG_DROPS_S)
+
+    # --- what is here, see `pipeline.runtime.ownership` ---
 
     async def open(self) -> None:
         """Build the whole's lane. In a store that others share, `assign` does, with the first source that needs it."""
-        if not self._store.shared:
-            await self._take_on({WHOLE: ""})
+        await self._owned.open()
 
     async def close(self) -> None:
         """Leave all components, those of partitions first."""
-        for shard in [s for s in self._lanes if s != WHOLE] + [WHOLE]:
-            if lane := self._lanes.pop(shard, None):
-                await lane.close()
-
-    async def rebuild(
-        self, workshop: Workshop, bequest: Bequest, ready: Callable[[list[Mount]], Awaitable[None]]
-    ) -> Replaced:
-        """Build every lane anew, as `workshop` says, from what is stored; all must be committed. `ready` is called
-        with what the new components want to be served, before they count.
-
-        Raises whatever building or `ready` raises, and nothing has changed then; StateError when another process has
-        a shard.
-        """
-        receivers = {lane.receiver for lane in self._lanes.values()}
-        if WHOLE not in self._lanes and any(whole_components(workshop.plan, id) for id in receivers):
-            raise ConfigError("what is for all would begin to work in this process: that needs a restart")
-        stored = await self._taken(self._lanes)
-        for shard, old in self._lanes.items():
-            if stored[shard].epoch != old.epoch + 1:
-                raise replaced_by(shard)
-        lanes: dict[str, Lane] = {}
-        try:
-            for shard in sorted(self._lanes, key=lambda name: name != WHOLE):
-                receiver = self._lanes[shard].receiver
-                lanes[shard] = await build_lane(workshop, shard, stored[shard], lanes.get(WHOLE), bequest, receiver)
-            await ready([mount for lane in lanes.values() for mount in lane.mounts])
-        except BaseException:
-            for shard, old in self._lanes.items():
-                old.epoch = stored[shard].epoch
-            with anyio.CancelScope(shield=True):
-                for lane in reversed(list(lanes.values())):
-                    await lane.close()
-            raise
-        replaced, self._lanes = self._lanes, lanes
-        self._gone = (self._gone | set(self._shop.plan.receivers)) - set(workshop.plan.receivers)
-        self._shop, self.changed = workshop, True
-        upstream_first = [replaced[shard] for shard in sorted(replaced, key=lambda name: name == WHOLE)]
-        return Replaced(upstream_first, [row for shard in stored.values() for row in shard.waiting])
-
-    def adopt(self, outboxes: dict[str, Outbox]) -> Workshop:
-        """Go on with these outboxes; those of the plan must be the ones that the lanes were built with."""
-        self._shop = msgspec.structs.replace(self._shop, outboxes=outboxes)
-        return self._shop
+        await self._owned.close()
 
     async def assign(self, sources: Iterable[str], receiver: str = "") -> dict[str, Position | None]:
         """Take sources of a receiver on; gives where each is to be read from. One that is here goes on where it stands.
 
-        Where others share the store, the first source that leads to components of the whole brings the whole along.
         Raises what building raises; then none of them was taken on.
         """
         wanted = list(sources)
-        new = {source: receiver for source in wanted if source not in self._lanes}
-        if new and WHOLE not in self._lanes and self._leads(receiver):
-            new = {WHOLE: "", **new}
-        await self._take_on(new)
+        if await self._owned.assign(wanted, receiver):
+            self.changed = True
         return {source: self.positions.get(source) for source in wanted}
 
-    async def _take_on(self, shards: Mapping[str, str]) -> None:
-        """Take these shards (with their receivers) and build their lanes: all of them, or none."""
-        if not shards:
-            return
-        stored = await self._taken(shards)
-        built: list[str] = []
-        try:
-            if WHOLE in shards:
-                await self._shop.open_whole()
-            for shard, receiver in shards.items():
-                built.append(shard)
-                whole = self._lanes.get(WHOLE)
-                own = receiver if self._store.shared else ""
-                self._lanes[shard] = await build_lane(self._shop, shard, stored[shard], whole, NOTHING_MOVED, own)
-            for state in stored.values():
-                self._restore(state.waiting)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._let_go(reversed(built))
-            raise
-        for shard, state in stored.items():
-            if state.position is not None:
-                self.positions[shard] = state.position
-            if shard != WHOLE:
-                self.time.add(shard, state.position.at_ns if state.position else 0, self._leads(shards[shard]))
-        if WHOLE in shards:
-            self.time.wait_for([id for id in self._shop.plan.receivers if self._waited_for(id)], self._clock.wall_ns())
-            self._shop.begin_whole()
-        self.changed = True
-
-    def _waited_for(self, receiver: str) -> bool:
-        """Whether the whole's time waits for a receiver's first read. One that others share may have nothing here."""
-        return not self._store.shared or self._leads(receiver)
-
-    def _restore(self, waiting: Iterable[Waiting]) -> None:
-        """Payloads that earlier owners committed and did not see acknowledged."""
-        for row in waiting:
-            outbox = self._shop.outboxes.get(row.exporter)
-            if outbox is None:
-                raise StateError(
-                    f"{self._store.name} holds unsent payloads of {row.exporter} for shard {row.shard}, and the "
-                    "configuration has no such exporter there. Put it back until they are sent"
-                )
-            outbox.restore([row])
-
-    async def _taken(self, shards: Collection[str]) -> dict[str, ShardState]:
-        stored: dict[str, ShardState] = {}
-
-        async def take() -> Mapping[str, int]:
-            stored.update(await anyio.to_thread.run_sync(self._store.take_shards, list(shards)))
-            return {shard: state.epoch for shard, state in stored.items()}
-
-        await self.fence.taking(take)
-        return stored
-
     def leaving(self, sources: Iterable[str]) -> list[str]:
-        """The shards that go when these sources go: in a shared store the whole goes with the last that leads to it."""
-        gone = [source for source in sources if source in self._lanes]
-        stays = [s for s, lane in self._lanes.items() if s not in gone and s != WHOLE and self._leads(lane.receiver)]
-        return gone if stays or not self._store.shared or WHOLE not in self._lanes else [*gone, WHOLE]
+        """The shards that go when these sources go."""
+        return self._owned.leaving(sources)
 
     async def release(self, sources: Iterable[str]) -> None:
         """Let sources go whose last state has been committed, and with them what `leaving` says."""
-        await self._let_go(self.leaving(sources))
+        await self._owned.release(sources)
 
-    async def _let_go(self, shards: Iterable[str]) -> None:
-        for shard in list(shards):
-            self.fence.drop(shard)
-            self.positions.pop(shard, None)
-            if shard != WHOLE:
-                self.time.remove(shard)
-            if lane := self._lanes.pop(shard, None):
-                await lane.close()
-            if shard == WHOLE:
-                await self._shop.close_whole()
+    async def rebuild(
+        self, workshop: Workshop, bequest: Bequest, ready: Callable[[list[Mount]], Awaitable[None]]
+    ) -> Replaced:
+        """Build every lane anew, as `workshop` says; all must be committed. What raises changes nothing."""
+        replaced = await self._owned.rebuild(workshop, bequest, ready)
+        self.changed = True
+        return replaced
 
-    def _leads(self, receiver: str) -> bool:
-        """Whether a receiver ("": any) leads to components of the whole."""
-        plan = self._shop.plan
-        return any(whole_components(plan, id) for id in ([receiver] if receiver else plan.receivers))
+    def adopt(self, outboxes: dict[str, Outbox]) -> Workshop:
+        """Go on with these outboxes; those of the plan must be the ones that the lanes were built with."""
+        return self._owned.adopt(outboxes)
+
+    # --- reads and timers ---
 
     async def take(self, receiver: str, read: Read[Any]) -> None:
         """Process one read to its end. A read of a source that is not (or no longer) here changes nothing."""
         lane = self._lanes.get(read.source)
-        if lane is None or receiver in self._gone:
+        if lane is None or receiver in self._owned.gone:
             return
         wall = self._clock.wall_ns()
         for bad in read.rejected:
@@ -229,14 +106,14 @@ class Engine:
             if whole := self._lanes.get(WHOLE):
                 for stage in whole.made.values():
                     stage.limit_ns = limit
-            most = self._shop.plan.service.intake.max_items
+            most = self._owned.shop.plan.service.intake.max_items
             for start in range(0, len(read.items), most):
                 await self._enter(receiver, lane, read.items[start : start + most], self.time.of(read.source, wall))
         self.time.read(read.source, read.behind, wall)
         self.time.came(receiver)
         self._say_lag(wall, self.time.limit(""), wall)
         self.positions[read.source] = read.position
-        self._moved.add(read.source)
+        self._next.moved.add(read.source)
         self.changed = True
 
     def _say_lag(self, first_ns: int, others_ns: int | None, wall_ns: int) -> None:
@@ -253,7 +130,7 @@ class Engine:
 
     async def _enter(self, receiver: str, lane: Lane, items: Sequence[Any], now_ns: int) -> None:
         """Push items into every pipeline that the receiver feeds; each but the first gets copies of its own."""
-        plan = self._shop.plan
+        plan = self._owned.shop.plan
         for count, pipeline in enumerate(p for p in plan.pipelines.values() if receiver in p.receivers):
             own = items if count == 0 else [_fresh(item) for item in items]
             for sink in lane.entries[pipeline.id]:
@@ -294,12 +171,12 @@ class Engine:
     @property
     def plan(self) -> Plan:
         """The plan that it runs."""
-        return self._shop.plan
+        return self._owned.shop.plan
 
     @property
     def outboxes(self) -> dict[str, Outbox]:
         """The outbox of each exporter."""
-        return self._shop.outboxes
+        return self._owned.shop.outboxes
 
     def has(self, shard: str) -> bool:
         """Whether the shard is here."""
@@ -336,13 +213,13 @@ class Engine:
     def obeyed(self, next: int) -> None:
         """Commands before the row `next` are done with, as the next checkpoint says."""
         self.positions[WHOLE] = Position(next)
-        self._moved.add(WHOLE)
+        self._next.moved.add(WHOLE)
         self.changed = True
 
     async def tell(self, finding: Alert) -> bool:
         """Put a finding of the runtime's own into every pipeline of alerts, now. False if there is none here."""
         whole, now, told = self._lanes.get(WHOLE), self.now(WHOLE), False
-        pipelines = [p for p in self._shop.plan.pipelines.values() if p.signal == Signal.ALERTS]
+        pipelines = [p for p in self._owned.shop.plan.pipelines.values() if p.signal == Signal.ALERTS]
         for pipeline in pipelines if whole is not None else ():
             found = (self.stage(WHOLE, pipeline.id, f"processors.{node.id}") for node in pipeline.processors)
             stages = [stage for stage in found if stage is not None]
@@ -356,13 +233,13 @@ class Engine:
 
     def replayed(self, letter: int) -> None:
         """A dead letter's effects are in the next checkpoint, and there it goes."""
-        self._replayed.append(letter)
+        self._next.replayed.append(letter)
         self.changed = True
 
     def acknowledge(self, ack: Ack) -> None:
         """A payload was delivered; the next checkpoint says so. Of a shard that was let go, its next owner says it."""
         if self.fence.holds(ack.shard):
-            self._acks.append(ack)
+            self._next.acks.append(ack)
             self.changed = True
 
     async def finish(self) -> None:
@@ -374,44 +251,9 @@ class Engine:
         """Run all edges empty into the outboxes and hand out one moment."""
         await self._last_words(lambda stage, now: stage.flush(now))
         wall = self._clock.wall_ns()
-        outboxes = self._shop.outboxes.values()
-        acks, self._acks = self._acks, []  # what comes from here on is told with the next
-        await self._record(acks, wall)
-        dead = await self._build(outboxes, self.time.whole(wall))
-        for outbox in outboxes:
-            acks += self._drop_excess(outbox)
-        commit = Commit(
-            epochs={shard: lane.epoch for shard, lane in self._lanes.items()},
-            positions={source: self.positions[source] for source in self._moved if source in self.positions},
-            rows=self._changed_rows(),
-            outbox=sorted((row for outbox in outboxes for row in outbox.take_built()), key=lambda row: row.id),
-            acks=acks,
-            dead=dead,
-            replayed=self._replayed,
-        )
-        self._moved, self._replayed, self.changed = set(), [], bool(self._acks)
+        commit = await self._next.moment(wall, self.time.whole(wall))
+        self.changed = bool(self._next.acks)
         return commit
-
-    async def _record(self, acks: Sequence[Ack], now_ns: int) -> None:
-        """What became of payloads, to those who keep records: it is committed with the acknowledgements."""
-        told = [ack for ack in acks if ack.told is not None]
-        for outbox in self._shop.outboxes.values() if told else ():
-            for ack in told if outbox.spec.records else ():
-                await outbox.push([ack.told], now_ns, ack.shard)
-
-    def _changed_rows(self) -> list[StateRow]:
-        rows = [
-            StateRow(shard, row.owner, row.table, row.key, row.version, row.value)
-            for shard, lane in self._lanes.items()
-            for table in lane.tables
-            for row in table.take_dirty()
-        ]
-        changes = [row for lane in self._lanes.values() for row in lane.inherited]
-        if not changes:
-            return rows
-        for lane in self._lanes.values():
-            lane.inherited = []
-        return latest(changes, rows)
 
     def mounts(self) -> list[Mount]:
         """What components want to be served."""
@@ -424,35 +266,6 @@ class Engine:
     def components(self) -> list[object]:
         """All component instances."""
         return [c for lane in self._lanes.values() for c in lane.components.values()]
-
-    async def _build(self, outboxes: Iterable[Outbox], now_ns: int) -> list[DeadLetter]:
-        """Build what has gathered. Dead letters are exported too; those that this makes are only kept."""
-        kept: list[DeadLetter] = []
-        targets = self._shop.plan.service.dead_letters.exporters
-        for _ in range(2):
-            for outbox in outboxes:
-                outbox.build(now_ns)
-            dead = self._dead.take()
-            kept += dead
-            for id in targets if dead and self._lanes else ():
-                await self._shop.outboxes[id].push([as_log(letter) for letter in dead], now_ns, self._any_shard())
-        for outbox in outboxes:
-            outbox.build(now_ns)
-        return kept + self._dead.take()
-
-    def _drop_excess(self, outbox: Outbox) -> list[Ack]:
-        gone = outbox.drop_excess()
-        if not gone:
-            return []
-        self._shop.telemetry.exporter(outbox.id).dropped(len(gone))
-        if self._drops.due(self._clock.monotonic()):
-            facts = {"exporter": outbox.id, "payloads": len(gone), "all": outbox.dropped}
-            log.error("Payloads dropped: the outbox is full.", extra=facts)
-        return [Ack(id, outbox.id, shard=shard) for id, shard in gone]
-
-    def _any_shard(self) -> str:
-        """For what belongs to no shard: the whole, or where another process may have that, one of ours."""
-        return WHOLE if WHOLE in self._lanes else next(iter(self._lanes), WHOLE)
 
     async def _last_words(self, word: Callable[[Any, int], Awaitable[None]]) -> None:
         wall = self._clock.wall_ns()
