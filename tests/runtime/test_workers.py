@@ -96,6 +96,7 @@ async def test_a_hangup_goes_to_all_and_kills_none_that_does_not_listen_yet(stag
         await stage.until(lambda: all(life.process is not None for life in lives))
         os.kill(os.getpid(), signal.SIGHUP)  # long before Python has started in them
         await stage.until(lambda: stage.said(1, "reloaded") > 0 and stage.said(2, "reloaded") > 0)
+        await stage.started()
         os.kill(os.getpid(), signal.SIGTERM)
     assert (stage.code, stage.said(1, "started"), stage.said(2, "started")) == (0, 1, 1)
 
