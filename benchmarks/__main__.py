@@ -15,7 +15,7 @@ from pathlib import Path
 
 import anyio
 
-from benchmarks.collector import ENCODINGS, WITHOUT, binary, collect
+from benchmarks.collector import ENCODINGS, WITHOUT, binary, collect, release
 from benchmarks.running import Run, kafka, less, loop, road, sink
 from benchmarks.stages import measure
 from benchmarks.topic import delete, fill
@@ -54,13 +54,14 @@ def beside(whole: list[Run], collected: dict[str, list[Run]]) -> list[str]:
         encoding: statistics.median(road.cpu / it.cpu for road, it in zip(whole, runs, strict=True))
         for encoding, runs in collected.items()
     }
-    said = ", ".join(f"{ratio:.2f} times the Collector's ({ENCODINGS[name]})" for name, ratio in ratios.items())
+    said = ", ".join(f"{ratio:.2f} times as much ({ENCODINGS[name]})" for name, ratio in ratios.items())
     peak = max(run.peak for runs in collected.values() for run in runs)
     return [
         "",
-        f"The road's CPU time an event is {said}; medians of the rounds. The Collector makes a log",
-        "record of each event and sends it, and no more: no runs, no traces, metrics or alerts, nothing on disk.",
-        f"Its peak memory: {peak:.0f} MiB.",
+        f"The Collector is {release()} (`collector.yaml`). CPU time of the road an event, medians of the rounds:",
+        f"{said}. The Collector makes a log record of each event",
+        "and sends it, and no more: no runs, no traces, metrics or alerts, nothing on disk. Its peak memory:",
+        f"{peak:.0f} MiB.",
     ]
 
 
@@ -112,7 +113,7 @@ def report(
         row("fetch alone", fetch, bare),
         row("bare loop: fetch and untyped decode", bare, bare),
         row("the whole road", whole, bare),
-        *(collector_row(f"a Collector, each {ENCODINGS[name]}", runs) for name, runs in collected.items()),
+        *(collector_row(f"a Collector, events {ENCODINGS[name]}", runs) for name, runs in collected.items()),
         "",
         f"Peak memory of the road: {max(r.peak for r in whole):.0f} MiB.",
         *beside(whole, collected),

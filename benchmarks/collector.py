@@ -6,6 +6,7 @@ topic's end and it has stopped in order.
 """
 
 import os
+import subprocess
 import time
 
 import anyio
@@ -29,8 +30,15 @@ def binary() -> str:
     return os.environ.get(VARIABLE, "")
 
 
+def release() -> str:
+    """What it calls itself: its version."""
+    said = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    return said.split()[-1]
+
+
 def collect(bootstrap: str, topic: str, sink_url: str, count: int, encoding: str) -> Run:
-    """The Collector over one topic of `count` records, in a group of its own. Its time on the clock is none of use."""
+    """The Collector over one topic of `count` records, in a group of its own. When it was done its commits say, once a
+    second: `wall` is no measure of it."""
     group = f"{topic}-collector-{time.time_ns()}"
     env = {
         "BENCH_KAFKA": bootstrap,
