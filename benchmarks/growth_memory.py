@@ -1,15 +1,17 @@
 """Whether memory stays where it is: ten times the events, runs that never end; and how long a checkpoint pauses.
 
-The peak is that of the daemon in service, at the end of the topic. What is remembered on purpose grows until its bound
-is reached, and the bounds are large; so each length runs twice: as it comes, and with bounds that the short run fills.
-Peaks of equal runs differ by a tenth; so the short one, which costs little, runs `SHORT_RUNS` times.
+The peak is that of the daemon in service, at the end of the topic. What is remembered on purpose (events, runs that
+have ended) grows until its bound is reached, and the bounds are large. So each length runs twice: as it comes, and
+behind `FIRST` runs that fill all of these, with two of the bounds lowered so that they do. Peaks of equal runs differ;
+so the short one, which costs little, runs `SHORT_RUNS` times.
 """
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from benchmarks.growth_road import backends, filled
-from benchmarks.load import Record
+from benchmarks.load import Record, records
 from benchmarks.page import Cell, table
 from benchmarks.running import Run, less, loop
 from benchmarks.service import Histogram, Service, serve
@@ -19,11 +21,10 @@ SHORT = int(os.environ.get("BENCH_MEMORY_SHORT", "200000"))
 LONG = int(os.environ.get("BENCH_MEMORY_LONG", "2000000"))
 SHORT_RUNS = 3
 OPEN = int(os.environ.get("BENCH_MEMORY_OPEN", "100000"))
-BOUNDS = (
-    "processors.redelivery.remember=100000",
-    "processors.run_ledger.tombstones=1000",
-    "processors.run_ledger.max_open_runs=200",
-)
+FIRST = 25_000
+"""Ended runs; the spans remember 20,000 of them and `enrichment` as many, whatever the configuration."""
+LOWERED = ("processors.redelivery.remember=100000", "processors.run_ledger.tombstones=20000")
+COMES, FULL = "as it comes", "all full from the start"
 LIMIT_S = 0.05
 TITLES = ("Memory", "The pause of a checkpoint")
 
@@ -38,6 +39,23 @@ def never_ending(count: int) -> Iterator[Record]:
             yield Record(line, run.encode(), number * 3 + at + 1)
 
 
+def ended(count: int) -> Iterator[Record]:
+    """So many runs that begin and end, three events each."""
+    for number in range(count):
+        run = f"ended-{number}"
+        log = Log(run, start_ns=1_766_000_000_000_000_000 + number * 1_000_000, tick_ns=1000)
+        for at, line in enumerate(log.run_queued().run_start().run_success().lines()):
+            yield Record(line, run.encode(), number * 3 + at + 1)
+
+
+def kinds(count: int) -> dict[str, tuple[Iterator[Record], int, Sequence[str]]]:
+    """By name: the load, its length, options."""
+    return {
+        COMES: (records(count), count, ()),
+        FULL: (chain(ended(FIRST), records(count)), count + 3 * FIRST, LOWERED),
+    }
+
+
 def memory() -> dict[str, Sequence[str]]:
     """Both sections."""
     rows: list[Sequence[Cell]] = []
@@ -47,30 +65,29 @@ def memory() -> dict[str, Sequence[str]]:
         with filled(bootstrap, 1) as one:
             start = serve(bootstrap, one, url, 1)
         for count in (SHORT, LONG):
-            with filled(bootstrap, count) as topic:
-                bare = loop(bootstrap, topic, "decode")
-                for name, sets in (("as it comes", ()), ("bounds that 200,000 fill", BOUNDS)):
+            for name, (load, length, sets) in kinds(count).items():
+                with filled(bootstrap, length, load=load) as topic:
+                    bare = loop(bootstrap, topic, "decode")
                     times = SHORT_RUNS if count == SHORT else 1
-                    served = [serve(bootstrap, topic, url, count, sets) for _ in range(times)]
-                    peaks[name, count] = [each.run.peak for each in served]
-                    print(peaks, flush=True)
-                    found[name, count] = max(served, key=lambda each: each.run.peak)
-                    rows.append(_row(f"{count:,} events, {name}", found[name, count], start.run, bare, count))
-                    print(rows[-1], flush=True)
-        with filled(bootstrap, OPEN * 3, load=list(never_ending(OPEN))) as topic:
+                    served = [serve(bootstrap, topic, url, length, sets) for _ in range(times)]
+                peaks[name, count] = sorted(each.run.peak for each in served)
+                found[name, count] = max(served, key=lambda each: each.run.peak)
+                rows.append(_row(f"{count:,} events, {name}", found[name, count], start.run, bare, length))
+                print(rows[-1], peaks[name, count], flush=True)
+        with filled(bootstrap, OPEN * 3, load=never_ending(OPEN)) as topic:
             bare = loop(bootstrap, topic, "decode")
             opened = serve(bootstrap, topic, url, OPEN * 3)
             rows.append(_row(f"{OPEN:,} steps that never end", opened, start.run, bare, OPEN * 3))
             print(rows[-1], flush=True)
-    ratios = [f"{name}: {found[name, LONG].run.peak / found[name, SHORT].run.peak:.2f}" for name in _names(found)]
     lines = [
-        f"The road, one partition, from an empty state. Peak of {LONG:,} events as a multiple of that of {SHORT:,}:",
-        f"{'; '.join(ratios)}. Of {SHORT:,} events it is the highest of {SHORT_RUNS} runs, whose peaks were",
-        f"{', '.join(f'{peak:.0f}' for name in _names(found) for peak in sorted(peaks[name, SHORT]))} MiB (the first"
-        f" {SHORT_RUNS} as it comes). After one event it is {start.run.peak:.0f} MiB. The bounds are",
-        f"{', '.join(f'`{bound}`' for bound in BOUNDS)};",
-        "by default they are 1,000,000 events, 100,000 ended runs and 100,000 open ones. The corpus has runs whose end",
-        "is not in it, so what is open grows with the events, too. A step that never ends is three events.",
+        "The road, one partition, from an empty state. What grows as it comes is remembered on purpose, up to a bound:",
+        "the ids of 1,000,000 events (`redelivery.remember`), 100,000 ended runs (`run_ledger.tombstones`), 20,000",
+        f"runs in `enrichment`, as many in `spans`. `{FULL}`: {FIRST:,} runs come before,",
+        f"which fill all of these, with `{LOWERED[0]}` and",
+        f"`{LOWERED[1]}`. Against {SHORT:,} events, {LONG:,} have a peak",
+        *(f"{found[n, LONG].run.peak / found[n, SHORT].run.peak:.2f} times as high {n}," for n in (COMES, FULL)),
+        f"where the short ones are the highest of {SHORT_RUNS} runs ({_several(peaks[COMES, SHORT])} MiB as it comes,",
+        f"{_several(peaks[FULL, SHORT])} {FULL}). After one event it is {start.run.peak:.0f} MiB.",
         "",
         *table(("", "peak MiB", "CPU µs/event", "times the bare loop"), rows),
     ]
@@ -81,8 +98,8 @@ def memory() -> dict[str, Sequence[str]]:
     return dict(zip(TITLES, (lines, paused(pauses)), strict=True))
 
 
-def _names(found: dict[tuple[str, int], Service]) -> list[str]:
-    return list(dict.fromkeys(name for name, _ in found))
+def _several(peaks: Sequence[float]) -> str:
+    return ", ".join(f"{peak:.0f}" for peak in peaks)
 
 
 def _row(name: str, served: Service, start: Run, bare: Run, count: int) -> Sequence[Cell]:

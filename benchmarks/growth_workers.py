@@ -113,9 +113,9 @@ def workers() -> list[str]:
         rows.append((number, *cost(least([pair for pair, _ in rounds])), round(max(speed for _, speed in rounds))))
     return [
         f"`configs/cluster.yaml`, {EVENTS:,} events in {PARTITIONS} partitions, without notifiers; CPU of all",
-        "processes of dagtel, until the outcomes are counted, too, without what Kafka and PostgreSQL take. They share the",
-        f"{os.cpu_count()} cores of this machine with the workers, the sink and whatever else runs here: the rate is",
-        "what this machine gives and not how far workers scale; for that each would need a core of its own.",
+        "processes of dagtel, until the outcomes are counted, too, without what Kafka and PostgreSQL take, which share",
+        f"the {os.cpu_count()} cores of this machine with the workers, the sink and whatever else runs here: the rate",
+        "is what this machine gives and not how far workers scale; for that each would need a core of its own.",
         "",
         *table(("workers", *COST, "events/s, middle eight tenths"), rows),
     ]

@@ -46,12 +46,16 @@ class Histogram(msgspec.Struct, frozen=True):
 
 
 class Service(msgspec.Struct, frozen=True):
-    """What a run came to: time of all its threads, peak MiB while it worked, pauses and commits of its checkpoints."""
+    """What a run came to: time of all its threads, peak MiB while it worked, pauses and commits of its checkpoints.
+
+    `series`: lines of the page of figures that was scraped at the end, and `scrape_s` how long that took.
+    """
 
     run: Run
     pause: Histogram
     commit: Histogram
-    series: int
+    series: int = 0
+    scrape_s: float = 0.0
 
 
 def histogram(page: str, name: str) -> Histogram:
@@ -73,8 +77,13 @@ def peak_mib(status: str) -> float:
     return int(found[1]) / 1024
 
 
-def serve(bootstrap: str, topic: str, sink_url: str, count: int, sets: Sequence[str] = ()) -> Service:
-    """The road of `road.yaml` from an empty state until `count` records of the topic are read and committed."""
+def serve(
+    bootstrap: str, topic: str, sink_url: str, count: int, sets: Sequence[str] = (), scraped: str = ""
+) -> Service:
+    """The road of `road.yaml` from an empty state until `count` records of the topic are read and committed.
+
+    `scraped`: the address where `sets` have the `prometheus` exporter listen, if it is to be asked at the end.
+    """
     port = free_port()
     group = f"{topic}-{time.time_ns()}"
     own = [
@@ -89,10 +98,13 @@ def serve(bootstrap: str, topic: str, sink_url: str, count: int, sets: Sequence[
             anyio.run(read_by, bootstrap, group, topic, count, PATIENCE_S)
             page = urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
             peak = peak_mib(Path(f"/proc/{daemon.process.pid}/status").read_text())
+            began = time.perf_counter()
+            figures = urlopen(f"http://{scraped}/metrics").read().decode() if scraped else ""
+            scrape_s = time.perf_counter() - began
         except BaseException:
             daemon.process.kill()
             raise
         run = daemon.stopped()
-        series = sum(not line.startswith("#") for line in (Path(out) / "metrics.prom").read_text().splitlines())
     pause, commit = (histogram(page, f"dagtel_checkpoint_{part}_seconds") for part in ("pause", "commit"))
-    return Service(Run(run.wall, run.cpu, peak), pause, commit, series)
+    series = sum(not line.startswith("#") for line in figures.splitlines())
+    return Service(Run(run.wall, run.cpu, peak), pause, commit, series, scrape_s)

@@ -5,7 +5,7 @@ from itertools import islice
 import pytest
 
 from benchmarks.growth_lineage import LAYERS, graph_of
-from benchmarks.growth_memory import never_ending
+from benchmarks.growth_memory import ended, never_ending
 from benchmarks.growth_road import materializations
 from benchmarks.load import Record
 from pipeline.events import Event, Materialized
@@ -30,6 +30,13 @@ def test_a_step_that_never_ends_is_three_events_of_a_run_of_its_own() -> None:
     assert [event.type for event in decoded(records)] == types * 2
     assert [record.key for record in records] == [b"open-0"] * 3 + [b"open-1"] * 3
     assert [record.storage_id for record in records] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_that_ends_is_three_events() -> None:
+    types = ["PIPELINE_ENQUEUED", "PIPELINE_START", "PIPELINE_SUCCESS"]
+    records = list(ended(2))
+    assert [event.type for event in decoded(records)] == types * 2
+    assert [record.key for record in records] == [b"ended-0"] * 3 + [b"ended-1"] * 3
 
 
 @pytest.mark.parametrize("count", [100, 1000])
