@@ -131,8 +131,8 @@ def paused(pauses: dict[str, Histogram]) -> list[str]:
     return [
         "`dagtel_checkpoint_pause_seconds` of the same runs, whose topic was full before they began: the intake was",
         "never without work. Buckets give bounds (1, 2.5, 5, 10, 25, 50, 100, 250 ms …) and no exact figures; whether",
-        "the p99 is under 50 ms, which is the goal, they say exactly. Payloads have up to 5,000 items by default; those",
-        f"of 500 are had with {' and '.join(f'`{option}`' for option in SMALLER)}.",
+        "the p99 is under 50 ms, which is the goal, they say exactly. Payloads have up to 5,000 items by default;",
+        f"those of 500 are had with {' and '.join(f'`{option}`' for option in SMALLER)}.",
         "",
         *table(("", "checkpoints", "mean ms", "p50", "p99", "most", "within 50 ms"), rows),
     ]
