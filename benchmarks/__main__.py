@@ -2,106 +2,27 @@
 
 Kafka is the broker that DAGTEL_TEST_KAFKA names, else one that tests/backends/kafka starts. The road is a real
 `dagtel run --once` on `road.yaml`, checkpoints on, to a local HTTP sink; what the same command takes on an empty topic
-is its start and is taken off. BENCH_EVENTS (200000) and BENCH_ROUNDS (5) say how much.
+is its start and is taken off. BENCH_EVENTS (200000) and BENCH_ROUNDS (5) say how much. With OTELCOL_BIN a Collector
+runs beside them: see `collector.py`.
 """
 
-import json
 import os
 import platform
-import shutil
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 import anyio
-import msgspec
 
+from benchmarks.collector import ENCODINGS, WITHOUT, binary, collect, release
+from benchmarks.running import Run, kafka, less, loop, road, sink
 from benchmarks.stages import measure
-from benchmarks.topic import fill
+from benchmarks.topic import delete, fill
 
 HERE = Path(__file__).parent
-BACKENDS = HERE.parent / "tests" / "backends"
 EVENTS = int(os.environ.get("BENCH_EVENTS", "200000"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
-
-
-class Run(msgspec.Struct):
-    """What one process took. Seconds, and peak resident MiB."""
-
-    wall: float
-    cpu: float
-    peak: float = 0.0
-
-
-@contextmanager
-def kafka() -> Iterator[str]:
-    if given := os.environ.get("DAGTEL_TEST_KAFKA"):
-        yield given
-        return
-    folder = tempfile.mkdtemp()
-    env = {**os.environ, "BACKENDS_RUN": folder, "KAFKA_PORT": str(free_port())}
-    started = subprocess.run([BACKENDS / "kafka", "up"], env=env, stdout=subprocess.PIPE, text=True, check=True)
-    try:
-        yield started.stdout.strip().splitlines()[-1]
-    finally:
-        subprocess.run([BACKENDS / "kafka", "wipe"], env=env, check=False)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-@contextmanager
-def sink() -> Iterator[str]:
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.sink", str(port)])
-    time.sleep(0.5)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def loop(bootstrap: str, topic: str, how: str) -> Run:
-    """Fetch alone (`fetch`) or the bare loop (`decode`), in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.kafka_loops", bootstrap, topic, how]
-    took = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    return Run(took["wall"], took["cpu"])
-
-
-def road(bootstrap: str, topic: str, sink_url: str) -> Run:
-    """The whole daemon over one topic, from an empty state."""
-    with tempfile.TemporaryDirectory() as out:
-        env = {
-            **os.environ,
-            "BENCH_KAFKA": bootstrap,
-            "BENCH_TOPIC": topic,
-            "BENCH_SINK": sink_url,
-            "BENCH_OUT": out,
-        }
-        command = [Path(sys.executable).with_name("dagtel"), "run", "--config", HERE / "road.yaml", "--once"]
-        began = time.perf_counter()
-        process = subprocess.Popen(command, env=env)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise SystemExit(f"dagtel ended with {process.returncode}")
-        return Run(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
-
-
-def less(run: Run, start: Run) -> Run:
-    return Run(run.wall - start.wall, run.cpu - start.cpu, run.peak)
 
 
 def row(name: str, runs: list[Run], bare: list[Run]) -> str:
@@ -119,27 +40,64 @@ def row(name: str, runs: list[Run], bare: list[Run]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def collector_row(name: str, runs: list[Run]) -> str:
+    """It has no ratio to the bare loop: when it was done is known to a second, by its commits."""
+    cpus = [run.cpu / EVENTS * 1e6 for run in runs]
+    return f"| {name} | – | – | {min(cpus):.1f} | {statistics.median(cpus):.1f} | – | – |"
+
+
+def beside(whole: list[Run], collected: dict[str, list[Run]]) -> list[str]:
+    """What is said below the table of the Collector, or how to have it there."""
+    if not collected:
+        return ["", *WITHOUT]
+    ratios = {
+        encoding: statistics.median(road.cpu / it.cpu for road, it in zip(whole, runs, strict=True))
+        for encoding, runs in collected.items()
+    }
+    said = ", ".join(f"{ratio:.2f} times as much ({ENCODINGS[name]})" for name, ratio in ratios.items())
+    peak = max(run.peak for runs in collected.values() for run in runs)
+    return [
+        "",
+        f"The Collector is {release()} (`collector.yaml`). CPU time of the road an event, medians of the rounds:",
+        f"{said}. The Collector makes a log record of each event",
+        "and sends it, and no more: no runs, no traces, metrics or alerts, nothing on disk. Its peak memory:",
+        f"{peak:.0f} MiB.",
+    ]
+
+
 def main() -> None:
     name = f"bench-{time.time_ns()}"
+    collected: dict[str, list[Run]] = {encoding: [] for encoding in ENCODINGS} if binary() else {}
     fetch: list[Run] = []
     bare: list[Run] = []
     whole: list[Run] = []
     with kafka() as bootstrap, sink() as url:
         anyio.run(fill, bootstrap, name, EVENTS)
         anyio.run(fill, bootstrap, f"{name}-empty", 0)
+        anyio.run(fill, bootstrap, f"{name}-one", 1)
         road(bootstrap, f"{name}-empty", url)  # warms the disk's cache
         for number in range(ROUNDS):
             fetch.append(loop(bootstrap, name, "fetch"))
             bare.append(loop(bootstrap, name, "decode"))
             start = road(bootstrap, f"{name}-empty", url)
             whole.append(less(road(bootstrap, name, url), start))
+            for encoding, runs in collected.items():
+                begun = collect(bootstrap, f"{name}-one", url, 1, encoding)
+                runs.append(less(collect(bootstrap, name, url, EVENTS, encoding), begun))
             print(f"round {number + 1}: bare {bare[-1]}, road {whole[-1]}", flush=True)
+        anyio.run(delete, bootstrap, name, f"{name}-empty", f"{name}-one")
     stages = measure()
-    (HERE / "RESULTS.md").write_text(report(fetch, bare, whole, stages))
+    (HERE / "RESULTS.md").write_text(report(fetch, bare, whole, collected, stages))
     print((HERE / "RESULTS.md").read_text())
 
 
-def report(fetch: list[Run], bare: list[Run], whole: list[Run], stages: dict[str, tuple[float, float]]) -> str:
+def report(
+    fetch: list[Run],
+    bare: list[Run],
+    whole: list[Run],
+    collected: dict[str, list[Run]],
+    stages: dict[str, tuple[float, float]],
+) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("aiokafka", "msgspec", "anyio", "sqlalchemy"))
     lines = [
         "# Results",
@@ -155,8 +113,10 @@ def report(fetch: list[Run], bare: list[Run], whole: list[Run], stages: dict[str
         row("fetch alone", fetch, bare),
         row("bare loop: fetch and untyped decode", bare, bare),
         row("the whole road", whole, bare),
+        *(collector_row(f"a Collector, events {ENCODINGS[name]}", runs) for name, runs in collected.items()),
         "",
         f"Peak memory of the road: {max(r.peak for r in whole):.0f} MiB.",
+        *beside(whole, collected),
         "",
         "## Stages",
         "",

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.__main__ import kafka, sink
 from benchmarks.alert_latency import measure
+from benchmarks.running import kafka, sink
 from pipeline.batch import WHOLE, Batch
 from pipeline.channels import NOBODY
 from pipeline.clock import MINUTE, SECOND

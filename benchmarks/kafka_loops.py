@@ -31,5 +31,5 @@ async def loop(bootstrap: str, topic: str, decode: bool, partitions: int = 1) ->
 
 
 if __name__ == "__main__":
-    count, wall, cpu = anyio.run(loop, sys.argv[1], sys.argv[2], sys.argv[3] == "decode")
+    count, wall, cpu = anyio.run(loop, sys.argv[1], sys.argv[2], sys.argv[3] == "decode", int(sys.argv[4]))
     print(msgspec.json.encode({"events": count, "wall": wall, "cpu": cpu}).decode())
