@@ -105,6 +105,9 @@ class Figures:
     def __init__(self) -> None:
         self.families: dict[str, Family] = {}
 
+    def __len__(self) -> int:
+        return sum([len(family.figures) for family in self.families.values()])
+
     def set(self, name: str, kind: Kind, help: str, labels: Labels, value: Value) -> Figure | None:
         """Set a series; gives it if it is new. Raises ValueError when the metric is of another kind."""
         if isinstance(value, HistogramValue) != (kind == "histogram"):

@@ -9,7 +9,7 @@ from hashlib import sha256
 from uuid import UUID
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def trace_id(run_id: str) -> str:
     """32 hex digits: the run's UUID; a run id that is no UUID is digested to 128 bits."""
     try:
@@ -30,9 +30,13 @@ def step_span_id(run_id: str, step_key: str, attempt: int) -> str:
 
 def inner_span_id(run_id: str, step_key: str, attempt: int, name: str, started_ns: int) -> str:
     """16 hex digits: something within a run or step, told apart by its name and start."""
-    return _digest("inner", run_id, step_key, str(attempt), name, str(started_ns))
+    return _digested("inner", run_id, step_key, str(attempt), name, str(started_ns))  # asked for once
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def _digest(*parts: str) -> str:
+    return _digested(*parts)
+
+
+def _digested(*parts: str) -> str:
     return sha256("\0".join(parts).encode()).hexdigest()[:16]

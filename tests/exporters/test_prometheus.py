@@ -120,6 +120,28 @@ async def test_nothing_is_seen_before_it_is_sent() -> None:
         )
 
 
+async def test_a_large_page_is_made_beside_the_loop_and_never_shows_half_of_a_flush() -> None:
+    async with opened() as exporter:
+        names = [f"asset_{number}" for number in range(5000)]
+        await publish(exporter, *(counter(1, name, since=0) for name in names))
+        pages: list[Answer] = []
+        turns = 0
+
+        async def scraped() -> None:
+            pages.append(await scrape(exporter))
+
+        async with anyio.create_task_group() as tasks:
+            for value in (2, 3, 4):
+                tasks.start_soon(scraped)
+                tasks.start_soon(publish, exporter, *(counter(value, name, since=0) for name in names))
+            while len(pages) < 3:
+                turns += 1
+                await anyio.sleep(0)
+        shown = [set(samples_of(page.text).values()) for page in pages]
+        assert all(len(values) == 1 for values in shown), shown
+        assert turns > 100, "others had the loop meanwhile"
+
+
 async def test_the_same_batch_gives_the_same_bytes_and_no_samples_no_payload() -> None:
     async with opened() as exporter:
         assert built(exporter, counter(3), histogram()) == built(exporter, counter(3), histogram())
