@@ -35,6 +35,8 @@ Item = Alert | Record
 
 _EXPIRE_S: Final = 600.0
 """How often old rows are looked for; oftener where they grow old faster."""
+_FIRST_S: Final = 30.0
+"""When for the first time: a start has better things to do."""
 _UNTOLD: Final = frozenset({"heartbeat"})
 """Kinds of notifications that are nobody's problem."""
 
@@ -150,7 +152,13 @@ async def build(config: StoreConfig, context: Context) -> AsyncIterator[Exporter
 
     if config.retention:
         every = min(_EXPIRE_S, max(1.0, config.retention / 20))
-        context.side_input("retention", every, store.expire, said)
+        waits = iter([min(every, _FIRST_S)])
+
+        async def expire() -> int:
+            await anyio.sleep(next(waits, 0))
+            return await store.expire()
+
+        context.side_input("retention", every, expire, said, wait_s=0)
     try:
         yield store
     finally:

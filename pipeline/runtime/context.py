@@ -15,6 +15,7 @@ from pipeline.http import Asgi, HttpClient
 from pipeline.runtime.sites import Mount
 from pipeline.runtime.tables import StateTable
 from pipeline.signals import Alert
+from pipeline.store.late_keeper import LateKeeper
 from pipeline.store.place import Place
 from pipeline.store.state import StoredRow
 
@@ -106,9 +107,7 @@ class ComponentContext:
         return self._with_links(alert)
 
     def keeper(self, path: str, url: str, schema: str, keep: int) -> Keeper:
-        from pipeline.store.history_writes import HistoryWriter  # SQLAlchemy: for who keeps a history
-
-        return HistoryWriter(Place(path, url, schema), keep)
+        return LateKeeper(Place(path, url, schema), keep)
 
     def mount(self, address: str, path: str, app: Asgi) -> None:
         self.mounts.append(Mount(address, path, app))
