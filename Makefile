@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DAGSTER_VENV := .venv-dagster
 
+# Where it is set, hundreds of daemons would be compiled from their sources, start for start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check bench chaos lock clean
 
 $(VENV)/.ready: requirements.lock pyproject.toml
