@@ -67,6 +67,9 @@ class Driver:
         self.committed: dict[str, Position] = {}
         self.queued = 0
         """Bytes read and not processed yet."""
+        self.begun = anyio.Event()
+        self.begun_s = 0.0
+        """When the first events since the start came; 0 before."""
         self.store_ok = True
         self._state, self._outboxes, self._clock = store, outboxes, clock
         self._statuses, self._telemetry = statuses, telemetry
@@ -205,6 +208,9 @@ class Driver:
         return joined(reads)
 
     async def _take(self, receiver: str, read: Read[Any]) -> None:
+        if read.items and not self.begun_s:
+            self.begun_s = self._clock.monotonic()
+            self.begun.set()
         with self._telemetry.tracer.start_as_current_span("batch") as span:
             span.set_attribute("dagtel.source", read.source)
             span.set_attribute("dagtel.items", len(read.items))

@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from pipeline import BEGAN_S
 from pipeline.clock import Clock
 from pipeline.components import Limits
 from pipeline.errors import PermanentError
@@ -244,6 +245,7 @@ class Service:
         log.info("Started.", extra={"pipelines": ",".join(self._plan.pipelines)})
         async with anyio.create_task_group() as reloading:
             reloading.start_soon(self._reload_when_asked)
+            reloading.start_soon(self._say_begun)
             running.receivers.begin(self._plan.receivers.values())
             async with anyio.create_task_group() as receiving:
                 receiving.start_soon(self._stop_with, receiving)
@@ -253,6 +255,11 @@ class Service:
             reloading.cancel_scope.cancel()
         await running.receivers.stop()  # those that a reload has started since
         return await self._drain()
+
+    async def _say_begun(self) -> None:
+        """How long a start takes to its first events, for whoever waits for a daemon that was restarted."""
+        await self._driver.begun.wait()
+        log.info("The first events are read.", extra={"after_s": round(self._driver.begun_s - BEGAN_S, 3)})
 
     async def _receive(self) -> None:
         """Until all receivers are done, or one has failed for good."""

@@ -66,9 +66,8 @@ def _killed(here: Scene, records: int) -> list[float]:
     starts = []
     for number in range(KILLS):
         left = records - share * number - chance.randrange(share)
-        began = time.monotonic()
         daemon = here.start()
-        starts.append(here.first_event(began))
+        starts.append(here.first_event())
         here.wait_for_lag(left, PARTITIONS)
         daemon.kill()
     return starts

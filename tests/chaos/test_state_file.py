@@ -144,9 +144,8 @@ def test_a_state_file_that_was_cut_overwritten_or_lost_is_refused_and_what_to_do
         assert _contents(state.parent) == harmed, what
     assert (len(alerts), (here.folder / "metrics.prom").read_text()) == (told, figures), "nothing was begun anew"
     _copied(image, state.parent)
-    began = time.monotonic()
     daemon = here.start()
-    back = here.first_event(began)
+    back = here.first_event()
     here.wait_for_lag(0, PARTITIONS)
     assert daemon.stop() == 0
     here.once()

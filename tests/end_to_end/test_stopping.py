@@ -20,6 +20,18 @@ def test_a_stop_under_load_ends_with_0_and_the_next_start_goes_on(daemon: Daemon
     assert list(Counter(daemon.originals()).values()) == [1] * len(events)
 
 
+def test_the_log_says_once_how_long_a_start_took_to_its_first_events(daemon: Daemon) -> None:
+    said = "The first events are read. after_s="
+    daemon.start()
+    assert said not in daemon.log.read_text()
+    for number in (1, 2):
+        append(daemon, lines(200)[number * 100 - 100 : number * 100])
+        until("they are read", lambda number=number: len(daemon.originals()) == number * 100)
+    assert daemon.stop() == 0
+    (line,) = [line for line in daemon.log.read_text().splitlines() if said in line]
+    assert 0 < float(line.partition("after_s=")[2].split()[0]) < 100
+
+
 def test_what_a_dead_backend_does_not_take_stays_and_a_second_signal_ends_at_once(daemon: Daemon) -> None:
     daemon.config["exporters"]["loki"] = {"endpoint": f"http://{free_address()}"}
     daemon.config["service"]["pipelines"]["logs"]["exporters"] = ["file/logs", "loki"]
