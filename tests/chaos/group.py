@@ -114,7 +114,7 @@ class Group(Scene):
 
         return found
 
-    def wait(self, what: str, found: Callable[[], Any], within_s: float = 60) -> Any:
+    def wait(self, what: str, found: Callable[[], Any], within_s: float = 180) -> Any:
         """Wait for a condition; daemons may come and go meanwhile."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:

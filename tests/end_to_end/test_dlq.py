@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 EVENTS = Path(__file__).parents[1] / "data" / "dagster-1.13.jsonl"
 DAGTEL = Path(sys.executable).with_name("dagtel")

@@ -49,7 +49,7 @@ def get(url: str, **query: object) -> Any:
         return json.load(answer)
 
 
-def until(what: str, found: Callable[[], Any], seconds: float = 40) -> Any:
+def until(what: str, found: Callable[[], Any], seconds: float = 120) -> Any:
     """Ask again and again until the answer is true; gives it."""
     deadline = time.monotonic() + seconds
     last: object = None
