@@ -20,9 +20,10 @@ from pipeline.store.history import AlertRow, Delivery, Fingerprint, Notification
 _COLOURS: Final = {"CRITICAL": "bold red", "ERROR": "red", "WARNING": "yellow", "INFO": "blue"}
 _SHORT_ID: Final = 8
 _LONG: Final = 300
+"""Characters of a text in one line."""
 _OTHERS: Final = 8 + 9 + 6 + 11 + 5 * 2  # columns beside the id and the alert itself, and what is between them
 _LEAST: Final = 20
-"""Characters of a text in one line."""
+"""Characters that an alert has in the table, however narrow the terminal."""
 
 _OUTCOMES: Final = {
     "delivered": "delivered",
