@@ -14,7 +14,6 @@ from typing import Literal
 import msgspec
 
 from pipeline.clock import DAY, MINUTE
-from pipeline.components import Position
 from pipeline.events import Event
 from pipeline.signals import Alert, Sample
 
@@ -102,13 +101,6 @@ class DomainTime:
         elif isinstance(item, Sample) and not item.at_ns:
             msgspec.structs.force_setattr(item, "at_ns", now)
         return now
-
-    def marked(self, source: str, position: Position) -> Position:
-        """The position as it is stored. With `events` it holds the time that the source has come to, which its last
-        record may be behind (or absurdly ahead of): else the clock would go back at a restart."""
-        if self.mode == "system":
-            return position
-        return msgspec.structs.replace(position, at_ns=self._sources[source].now_ns)
 
     def read(self, source: str, behind: bool, wall_ns: int) -> None:
         """A read was processed: is the source still behind? If not it lives in the wall's time from now on."""

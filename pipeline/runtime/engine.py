@@ -112,7 +112,7 @@ class Engine:
         self.time.read(read.source, read.behind, wall)
         self.time.came(receiver)
         self._say_lag(wall, self.time.limit(""), wall)
-        self.positions[read.source] = self.time.marked(read.source, read.position)
+        self.positions[read.source] = read.position
         self._next.moved.add(read.source)
         self.changed = True
 

@@ -1,7 +1,6 @@
 """Domain time: the time that timers live in."""
 
 from pipeline.clock import DAY, HOUR, SECOND
-from pipeline.components import Position
 from pipeline.events import Event
 from pipeline.runtime.domain_time import DomainTime
 
@@ -76,20 +75,3 @@ def test_event_times_more_than_a_day_ahead_are_ignored_and_counted() -> None:
     time.add("a")
     assert stamped(time, "a", event(0, 100), event(0, NOW + 2 * DAY), event(0, NOW + DAY)) == [100, 100, NOW + DAY]
     assert time.absurd == 1
-
-
-def test_with_the_clock_of_events_the_time_that_was_come_to_is_stored_and_goes_on_after_a_restart() -> None:
-    before, after = DomainTime("events"), DomainTime("events")
-    before.add("a")
-    stamped(before, "a", event(0, 5 * SECOND), event(0, 9 * SECOND), event(0, 3 * SECOND), event(0, NOW + 2 * DAY))
-    stored = before.marked("a", Position(4, NOW + 2 * DAY, 7))
-    assert stored == Position(4, 9 * SECOND, 7)
-    after.add("a", stored.at_ns)
-    assert stamped(after, "a", event(0, 4 * SECOND)) == [9 * SECOND]
-
-
-def test_with_the_systems_clock_a_position_is_stored_as_it_is() -> None:
-    time = DomainTime("system")
-    time.add("a")
-    stamped(time, "a", event(9 * SECOND), event(3 * SECOND))
-    assert time.marked("a", Position(2, 3 * SECOND)) == Position(2, 3 * SECOND)
