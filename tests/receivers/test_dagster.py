@@ -257,7 +257,7 @@ async def read_while_it_runs(
 ) -> tuple[FakeIntake, dict[str, list[list[int]]]]:
     """Start Dagster, read beside it, be killed after every fiftieth event, and go on; then what Dagster says it has."""
     intake = FakeIntake()
-    with generator(home, rounds=3) as process, anyio.fail_after(120):
+    with generator(home, rounds=3) as process, anyio.fail_after(300):
         while process.poll() is None:
             await killed_after(config, intake, 50)
     assert process.returncode == 0
