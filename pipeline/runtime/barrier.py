@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pipeline.batch import WHOLE
 from pipeline.clock import Clock
 from pipeline.runtime.dead_letters import DeadLetters, as_log
+from pipeline.runtime.domain_time import DomainTime
 from pipeline.runtime.inherit import latest
 from pipeline.runtime.outbox import Outbox
 from pipeline.runtime.ownership import Ownership
@@ -32,17 +33,20 @@ class Barrier:
         self._owned, self._dead, self._clock = owned, dead, clock
         self._drops = Seldom(LOG_DROPS_S)
 
-    async def moment(self, wall_ns: int, now_ns: int) -> Commit:
-        """Build what stands in the outboxes and hand out all that happened, at this time of the wall and the whole."""
+    async def moment(self, wall_ns: int, now_ns: int, time: DomainTime) -> Commit:
+        """Build what stands in the outboxes and hand out all that happened, at this time of the wall and the whole.
+        `time` says what the shards have come to."""
         owned, outboxes = self._owned, self._owned.shop.outboxes.values()
         acks, self.acks = self.acks, []  # what comes from here on is told with the next
         await self._record(acks, wall_ns)
         dead = await self._build(outboxes, now_ns)
         for outbox in outboxes:
             acks += self._drop_excess(outbox)
+        moved = self.moved | ({WHOLE} & owned.lanes.keys() if time.mode == "events" else set())
         commit = Commit(
             epochs={shard: lane.epoch for shard, lane in owned.lanes.items()},
-            positions={source: owned.positions[source] for source in self.moved if source in owned.positions},
+            positions={source: owned.positions[source] for source in moved if source in owned.positions},
+            times=time.to_store(moved & owned.lanes.keys()),
             rows=self._changed_rows(),
             outbox=sorted((row for outbox in outboxes for row in outbox.take_built()), key=lambda row: row.id),
             acks=acks,

@@ -8,11 +8,12 @@ At a start nothing has been read yet, and the wall's time is the future of what 
 put its first read, or for a minute where one does not come, no timer of the whole fires.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 import msgspec
 
+from pipeline.batch import WHOLE
 from pipeline.clock import DAY, MINUTE
 from pipeline.events import Event
 from pipeline.signals import Alert, Sample
@@ -101,6 +102,18 @@ class DomainTime:
         elif isinstance(item, Sample) and not item.at_ns:
             msgspec.structs.force_setattr(item, "at_ns", now)
         return now
+
+    def to_store(self, shards: Collection[str]) -> dict[str, int]:
+        """The times that these shards have come to, where their positions do not tell: with `events` the last record
+        may be older than one before it (or absurdly ahead), and a restart that began at it would take time back."""
+        if self.mode == "system":
+            return {}
+        times = {source: clock.now_ns for source, clock in self._sources.items() if source in shards}
+        return {**times, WHOLE: self._whole_ns} if WHOLE in shards else times
+
+    def go_on(self, whole_ns: int) -> None:
+        """The whole is taken on, at the time that it had come to; 0: nobody knows."""
+        self._whole_ns = max(self._whole_ns, whole_ns)
 
     def read(self, source: str, behind: bool, wall_ns: int) -> None:
         """A read was processed: is the source still behind? If not it lives in the wall's time from now on."""

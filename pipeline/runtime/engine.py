@@ -251,7 +251,7 @@ class Engine:
         """Run all edges empty into the outboxes and hand out one moment."""
         await self._last_words(lambda stage, now: stage.flush(now))
         wall = self._clock.wall_ns()
-        commit = await self._next.moment(wall, self.time.whole(wall))
+        commit = await self._next.moment(wall, self.time.whole(wall), self.time)
         self.changed = bool(self._next.acks)
         return commit
 

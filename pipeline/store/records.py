@@ -1,6 +1,6 @@
 """What the state store takes and gives: the rows of one commit, and a shard as it was stored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -103,11 +103,13 @@ def plain_letter(letter: DeadLetter) -> PlainLetter:
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """What one transaction holds. `epochs` are those under which its shards were taken on; `replayed` the dead letters
-    whose effects are in it, so that they go."""
+    """What one transaction holds. `epochs` are those under which its shards were taken on; `times` the domain times
+    that shards have come to (Unix ns), where these are not told by their positions; `replayed` the dead letters whose
+    effects are in it, so that they go."""
 
     epochs: Mapping[str, int] = {}
     positions: Mapping[str, Position] = {}
+    times: Mapping[str, int] = {}
     rows: Sequence[StateRow] = ()
     outbox: Sequence[OutboxRow] = ()
     acks: Sequence[Ack] = ()
@@ -115,11 +117,26 @@ class Commit(msgspec.Struct, frozen=True):
     replayed: Sequence[int] = ()
 
 
+class Place(Position, frozen=True, omit_defaults=True):
+    """A position as it is stored: with the domain time that its shard has come to (Unix ns), 0 where nobody says."""
+
+    time_ns: int = 0
+
+
+def places(commit: Commit) -> Iterator[tuple[str, Place]]:
+    """The positions that it moves, by source, each with its time; a time without a position stands at 0."""
+    for source in {**commit.positions, **commit.times}:
+        at = commit.positions.get(source) or Position(0)
+        yield source, Place(at.next, at.at_ns, at.crc, at.note, commit.times.get(source, 0))
+
+
 class ShardState(msgspec.Struct, frozen=True):
     """A shard as it was stored: its new epoch, the rows of each (owner, table), the position of the source of this
-    name, and the payloads that wait to be sent, in the order of building."""
+    name, the payloads that wait to be sent, in the order of building, and the domain time that it had come to (Unix ns,
+    0: that of its position)."""
 
     epoch: int
     rows: Mapping[tuple[str, str], Sequence[StoredRow]]
     position: Position | None = None
     waiting: Sequence[Waiting] = ()
+    time_ns: int = 0

@@ -12,7 +12,7 @@ from functools import cache
 
 import msgspec
 
-from pipeline.store.records import Commit, plain_letter
+from pipeline.store.records import Commit, places, plain_letter
 from pipeline.store.transaction import Value
 
 MOST_VALUES = 32_766
@@ -108,8 +108,8 @@ def _taken_over(connection: sqlite3.Connection, commit: Commit) -> str | None:
 
 
 def _write_all(connection: sqlite3.Connection, commit: Commit) -> None:
-    if commit.positions:
-        _POSITIONS.run(connection, [v for s, p in commit.positions.items() for v in (s, _encode(p))])
+    if commit.positions or commit.times:
+        _POSITIONS.run(connection, [v for source, place in places(commit) for v in (source, _encode(place))])
     if commit.rows:
         _write_rows(connection, commit)
     if commit.outbox:

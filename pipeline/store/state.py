@@ -25,6 +25,7 @@ from pipeline.store.records import (
     Commit,
     DeadLetter,
     OutboxRow,
+    Place,
     ShardState,
     StateRow,
     StoredRow,
@@ -48,6 +49,7 @@ KEPT_NS: Final = 30 * DAY
 _LETTER: Final = ", ".join(DeadLetter.__struct_fields__)
 
 _position = msgspec.msgpack.Decoder(Position).decode
+_place = msgspec.msgpack.Decoder(Place).decode
 _payload = msgspec.msgpack.Decoder(Payload).decode
 
 
@@ -144,10 +146,16 @@ class StateStore:
             stored = 'SELECT shard, owner, name, "key", version, value FROM rows WHERE shard IN'
             for shard, owner, name, key, version, value in tx.run(f"{stored} ({marks(epochs)})", *epochs):
                 rows[shard].setdefault((owner, name), []).append((key, version, value))
-            positions = _positions(tx, list(epochs))
+            places = _stored_at(tx, list(epochs))
             waiting = _waiting(tx, f"WHERE shard IN ({marks(epochs)})", *epochs)
         return {
-            shard: ShardState(epoch, rows[shard], positions.get(shard), [row for row in waiting if row.shard == shard])
+            shard: ShardState(
+                epoch,
+                rows[shard],
+                _position(places[shard]) if shard in places else None,
+                [row for row in waiting if row.shard == shard],
+                _place(places[shard]).time_ns if shard in places else 0,
+            )
             for shard, epoch in epochs.items()
         }
 
@@ -295,8 +303,12 @@ def _count_up(tx: Transaction, shard: str) -> int:
 
 
 def _positions(tx: Transaction, sources: Sequence[str]) -> dict[str, Position]:
+    return {source: _position(data) for source, data in _stored_at(tx, sources).items()}
+
+
+def _stored_at(tx: Transaction, sources: Sequence[str]) -> dict[str, bytes]:
     chosen = f"SELECT source, data FROM positions WHERE source IN ({marks(sources)})"  # noqa: S608  # marks alone
-    return {source: _position(data) for source, data in tx.run(chosen, *sources)}
+    return dict(tx.run(chosen, *sources))
 
 
 def _waiting(tx: Transaction, where: str = "", *values: str) -> list[Waiting]:

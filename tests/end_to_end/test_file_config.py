@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,12 +112,29 @@ def test_a_second_run_over_the_same_folder_adds_nothing(tmp_path: Path) -> None:
     assert items(tmp_path) == before
 
 
+def twice(tmp_path: Path) -> Path:
+    """A log whose times go back by hours: the same events under other run ids once more."""
+    once = (DATA / "dagster-1.13.jsonl").read_bytes()
+    runs = re.compile(rb'"run_id": "([0-9a-f])')
+    again = runs.sub(lambda found: found[0][:-1] + b"%x" % (int(found[1], 16) ^ 8), once)
+    events = tmp_path / "twice.jsonl"
+    events.write_bytes(once + again)
+    return events
+
+
+def recorded(tmp_path: Path) -> Path:
+    return DATA / "dagster-1.13.jsonl"
+
+
 @pytest.mark.slow
-def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_items(tmp_path: Path) -> None:
+@pytest.mark.parametrize("log", [recorded, twice])
+def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_items(
+    log: Callable[[Path], Path], tmp_path: Path
+) -> None:
     """12 kills, each at a random moment of a twelfth of the way; batches of 3 and checkpoints of 2 ms, so that most of
     them hit something. How far it is says the log file and not a clock: machines differ.
     """
-    events = DATA / "dagster-1.13.jsonl"
+    events = log(tmp_path)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run(events, whole).returncode == 0
     slow = command("receivers.file.max_items=3", "service.checkpoint_interval=2ms")

@@ -1,5 +1,6 @@
 """Domain time: the time that timers live in."""
 
+from pipeline.batch import WHOLE
 from pipeline.clock import DAY, HOUR, SECOND
 from pipeline.events import Event
 from pipeline.runtime.domain_time import DomainTime
@@ -75,3 +76,36 @@ def test_event_times_more_than_a_day_ahead_are_ignored_and_counted() -> None:
     time.add("a")
     assert stamped(time, "a", event(0, 100), event(0, NOW + 2 * DAY), event(0, NOW + DAY)) == [100, 100, NOW + DAY]
     assert time.absurd == 1
+
+
+def test_with_the_clock_of_events_the_time_that_was_come_to_is_stored_and_goes_on_after_a_restart() -> None:
+    before, after = DomainTime("events"), DomainTime("events")
+    before.add("a")
+    stamped(before, "a", event(0, 5 * SECOND), event(0, 9 * SECOND), event(0, 3 * SECOND), event(0, NOW + 2 * DAY))
+    before.whole(NOW)
+    stored = before.to_store({"a", WHOLE})
+    assert stored == {"a": 9 * SECOND, WHOLE: 9 * SECOND}
+    after.go_on(stored[WHOLE])
+    after.add("a", stored["a"])
+    assert stamped(after, "a", event(0, 4 * SECOND)) == [9 * SECOND]
+
+
+def test_the_whole_does_not_go_back_to_a_source_that_had_been_read_to_its_end() -> None:
+    before, after = DomainTime("events"), DomainTime("events")
+    for source, at in (("a", 9 * SECOND), ("b", 2 * SECOND)):
+        before.add(source)
+        stamped(before, source, event(0, at))
+    before.read("b", behind=False, wall_ns=NOW)
+    assert before.whole(NOW) == 9 * SECOND
+    stored = before.to_store({"a", "b", WHOLE})
+    after.go_on(stored[WHOLE])
+    after.add("a", stored["a"])
+    after.add("b", stored["b"])
+    assert after.whole(NOW) == 9 * SECOND
+
+
+def test_with_the_systems_clock_the_positions_say_it_all() -> None:
+    time = DomainTime("system")
+    time.add("a")
+    stamped(time, "a", event(9 * SECOND), event(3 * SECOND))
+    assert time.to_store({"a", WHOLE}) == {}

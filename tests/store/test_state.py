@@ -204,3 +204,20 @@ def test_a_dead_letter_may_hold_any_text(opens: Opens) -> None:
     [kept] = store.dead_letters()
     assert (kept.reason, kept.detail, kept.body) == ("no \ufffd and ?", "d\ufffd", b"\0\xff")
     store.close()
+
+
+def test_a_shards_time_is_stored_beside_its_position_which_stays_as_it_was_given(opens: Opens) -> None:
+    store = opens()
+    store.take_shards(["events/0", "whole"])
+    store.commit(Commit(positions={"events/0": Position(8, at_ns=5)}, times={"events/0": 9, "whole": 7}))
+    store.commit(Commit(positions={"events/1": Position(1, at_ns=3)}))
+    store.close()
+    again = opens()
+    assert again.positions(["events/0"]) == {"events/0": Position(8, at_ns=5)}
+    taken = again.take_shards(["events/0", "events/1", "whole"])
+    assert [(taken[shard].position, taken[shard].time_ns) for shard in sorted(taken)] == [
+        (Position(8, at_ns=5), 9),
+        (Position(1, at_ns=3), 0),
+        (Position(0), 7),
+    ]
+    again.close()
