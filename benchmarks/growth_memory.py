@@ -24,8 +24,6 @@ OPEN = int(os.environ.get("BENCH_MEMORY_OPEN", "100000"))
 FIRST = 25_000
 """Ended runs; the spans remember 20,000 of them and `enrichment` as many, whatever the configuration."""
 LOWERED = ("processors.redelivery.remember=100000", "processors.run_ledger.tombstones=20000")
-LARGER = tuple(f"exporters.{name}.sending_queue.batch.max_size=5000" for name in ("jaeger", "loki"))
-"""More is left to be built when a checkpoint comes."""
 COMES, FULL = "as it comes", "all full from the start"
 LIMIT_S = 0.05
 TITLES = ("Memory", "The pause of a checkpoint")
@@ -77,10 +75,7 @@ def memory() -> dict[str, Sequence[str]]:
                 rows.append(_row(f"{count:,} events, {name}", found[name, count], start.run, bare, length))
                 print(rows[-1], peaks[name, count], flush=True)
         with filled(bootstrap, SHORT) as topic:
-            sizes = {
-                f"{SHORT:,} events, payloads of {most} items": serve(bootstrap, topic, url, SHORT, sets).pause
-                for most, sets in (("5,000", LARGER), ("1,000", ()))
-            }
+            short = serve(bootstrap, topic, url, SHORT)
         with filled(bootstrap, OPEN * 3, load=never_ending(OPEN)) as topic:
             bare = loop(bootstrap, topic, "decode")
             opened = serve(bootstrap, topic, url, OPEN * 3)
@@ -102,7 +97,7 @@ def memory() -> dict[str, Sequence[str]]:
     pauses = {
         **{f"{count:,} events, {name}": service.pause for (name, count), service in found.items() if count == LONG},
         f"{OPEN:,} open steps": opened.pause,
-        **sizes,
+        f"{SHORT:,} events": short.pause,
     }
     return dict(zip(TITLES, (lines, paused(pauses)), strict=True))
 
@@ -131,8 +126,7 @@ def paused(pauses: dict[str, Histogram]) -> list[str]:
     return [
         "`dagtel_checkpoint_pause_seconds` of the same runs, whose topic was full before they began: the intake was",
         "never without work. Buckets give bounds (1, 2.5, 5, 10, 25, 50, 100, 250 ms …) and no exact figures; whether",
-        "the p99 is under 50 ms, which is the goal, they say exactly. Payloads have up to 1,000 items by default;",
-        f"those of 5,000 are had with {' and '.join(f'`{option}`' for option in LARGER)}.",
+        "the p99 is under 50 ms, which is the goal, they say exactly.",
         "",
         *table(("", "checkpoints", "mean ms", "p50", "p99", "most", "within 50 ms"), rows),
     ]

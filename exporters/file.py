@@ -6,6 +6,7 @@ comes again. Before the first receipt there is nothing to cut back to, so where 
 file (`.spans.jsonl.start`) before the first of them, and removed once a receipt is committed.
 """
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from anyio import to_thread
 from exporters.append_file import AppendFile, Mark
 from exporters.json_lines import Item, encode_lines, without_edges
 from pipeline.batch import Batch
-from pipeline.components import Context, ExporterSpec, Payload, Receipt
+from pipeline.components import Context, ExporterSpec, Payload, Receipt, runs
 from pipeline.delivery import Delivery
 from pipeline.errors import ConfigError, RetryableError
 from pipeline.options import Duration, Size
@@ -76,6 +77,14 @@ class File:
         items: list[Item] = without_edges(batch.items)
         body = encode_lines(items)
         return (Payload(body, len(items)),) if body else ()
+
+    def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
+        """The lines of several as one, where they fit into a file that is put aside at a size."""
+        largest = self._config.rotation.max_size or sys.maxsize
+        return [
+            Payload(b"".join([payload.body for payload in run]), sum(payload.items for payload in run))
+            for run in runs(payloads, most, largest)
+        ]
 
     async def send(self, payload: Payload) -> Receipt | None:
         """Append it. Raises RetryableError while the disk does not take it; then no part of it stays."""

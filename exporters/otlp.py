@@ -4,7 +4,6 @@ Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp. Two kinds from one c
 defaults of a Jaeger beside us. Metrics do not travel this way: `prometheus` publishes them.
 """
 
-import gzip
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal
@@ -12,11 +11,12 @@ from typing import Final, Literal
 import msgspec
 
 from exporters import otlp_json
+from exporters.gzipped import gzipped
 from exporters.valid_text import valid_items
 from pipeline import names
 from pipeline.addresses import url_fault
 from pipeline.batch import Batch
-from pipeline.components import Context, ExporterSpec, Payload, Receipt
+from pipeline.components import Context, ExporterSpec, Payload, Receipt, runs
 from pipeline.errors import PartialError
 from pipeline.http import HttpClient, Response, Tls, expect_no_page, expect_ok
 from pipeline.options import Secret
@@ -27,6 +27,7 @@ _LOGS: Final = "/v1/logs"
 _PATH: Final = "path"  # the payload's header that says where it goes; not sent
 _NO_TIMEOUT_S: Final = 3600.0  # the runtime's own `timeout` is the one that counts
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})  # of all others the specification says: MUST NOT be retried
+_LARGEST: Final = 8 << 20  # bytes of a request; a Collector and Jaeger take 20 MiB by default
 _CONTENT: Final = {"proto": "application/x-protobuf", "json": "application/json"}
 
 
@@ -105,11 +106,22 @@ class Otlp:
             return otlp_proto.trace_request(spans) if spans else otlp_proto.logs_request(records, self._resource)
         return otlp_json.trace_request(spans) if spans else otlp_json.logs_request(records, self._resource)
 
+    def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
+        """Requests of several into one. Their resources stand side by side, as a Collector's batches leave them."""
+        return [self._joined(run) for run in runs(payloads, most, _LARGEST)]
+
+    def _joined(self, run: Sequence[Payload]) -> Payload:
+        if len(run) == 1:
+            return run[0]
+        headers, bodies = run[0].headers, [payload.body for payload in run]
+        joined = b"".join(bodies) if self._proto else otlp_json.joined(bodies)  # messages of protobuf add up
+        return Payload(joined, sum(payload.items for payload in run), headers=headers)
+
     def seal(self, payload: Payload) -> Payload:
-        """Compress it, level 1."""
+        """Compress it."""
         if self._config.compression == "none":
             return payload
-        body = gzip.compress(payload.body, 1, mtime=0)  # no time in it: the same payload gives the same bytes
+        body = gzipped(payload.body)
         return msgspec.structs.replace(payload, body=body, headers={**payload.headers, "Content-Encoding": "gzip"})
 
     async def send(self, payload: Payload) -> Receipt | None:

@@ -159,6 +159,12 @@ def logs_request(records: Sequence[LogRecord], resource: Labels) -> bytes:
     return _encode(_LogsRequest(groups))
 
 
+def joined(requests: Sequence[bytes]) -> bytes:
+    """Requests of one kind, as the two above make them, as one."""
+    start = requests[0].index(b"[") + 1
+    return requests[0][:start] + b",".join([request[start:-2] for request in requests]) + b"]}"
+
+
 def unix_nano(at_ns: int) -> int:
     """The time as fixed64 can hold it."""
     return min(max(0, at_ns), _LAST)

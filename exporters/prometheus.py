@@ -11,7 +11,6 @@ if not, it began while we were down or unseen, and is held as ever. What began l
 published is not held: then we are catching up, and history is no burst of today.
 """
 
-import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,6 +20,7 @@ from typing import Final, TypeVar
 import msgspec
 from anyio import Lock, to_thread
 
+from exporters.gzipped import gzipped
 from exporters.prometheus_text import Figure, Figures, Kind, label_name, metric_name
 from pipeline.addresses import address_fault
 from pipeline.batch import Batch
@@ -169,7 +169,7 @@ class Prometheus:
             kind, body = await self._aside(partial(self._rendered, asked.get("accept", "")))
         headers = [(b"content-type", kind), (b"vary", b"accept, accept-encoding")]
         if prefers(asked.get("accept-encoding", ""), "gzip", ()):
-            body = await to_thread.run_sync(_gzip, body) if len(body) >= _ASIDE else _gzip(body)
+            body = await to_thread.run_sync(gzipped, body) if len(body) >= _ASIDE else gzipped(body)
             headers.append((b"content-encoding", b"gzip"))
         headers.append((b"content-length", str(len(body)).encode()))
         shown = scope["method"] == "GET"
@@ -244,10 +244,6 @@ async def _answer(
 ) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _gzip(body: bytes) -> bytes:
-    return gzip.compress(body, 1, mtime=0)
 
 
 def _line(sample: Sample) -> Line:

@@ -10,9 +10,9 @@ There is no base class to inherit: a component is any object with these methods,
 - Nothing leaves the process before the checkpoint that covers it is committed; payloads are sent afterwards and,
   after a crash, again, byte for byte.
 
-Optional methods are protocols of their own (`Timed`, `Flushes`, `Finishes`, `Seals`): the runtime looks for them.
-What each kind does and is given stands in `pipeline.contract`, a page a kind; here is what it declares. All of it is
-imported from here.
+Optional methods are protocols of their own (`Timed`, `Flushes`, `Finishes`, `Seals`, `Joins`); the runtime looks for
+them. What each kind does and is given stands in `pipeline.contract`, a page a kind; here is what it declares. All of it
+is imported from here.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -22,7 +22,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from pipeline.contract.context import Context, State, Table
-from pipeline.contract.exporter import Exporter, Payload, Receipt, Seals
+from pipeline.contract.exporter import Exporter, Joins, Payload, Receipt, Seals, runs
 from pipeline.contract.processor import CatchesUp, Connector, Finishes, Flushes, Limits, Obeys, Processor, Timed
 from pipeline.contract.receiver import Intake, Position, Read, Receiver, Rejected
 from pipeline.delivery import Delivery
@@ -41,6 +41,7 @@ __all__ = [
     "Finishes",
     "Flushes",
     "Intake",
+    "Joins",
     "Limits",
     "Obeys",
     "Payload",
@@ -58,6 +59,7 @@ __all__ = [
     "Table",
     "Timed",
     "given_by",
+    "runs",
 ]
 
 C = TypeVar("C", bound=msgspec.Struct)

@@ -1,6 +1,7 @@
 """Exporters: items become payloads, which are sent until they are acknowledged."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
@@ -56,3 +57,27 @@ class Seals(Protocol):
     def seal(self, payload: Payload) -> Payload:
         """Pure, called off the loop's thread."""
         ...
+
+
+@runtime_checkable
+class Joins(Protocol):
+    """An exporter that can send several payloads as one. Then items are built in small pieces as they come, so that a
+    checkpoint has little left to build, and still go out in few large calls."""
+
+    def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
+        """The same items in the same order, in fewer payloads of at most `most` items each. Pure; not yet sealed."""
+        ...
+
+
+def runs(payloads: Sequence[Payload], most: int, max_bytes: int = sys.maxsize) -> Iterator[list[Payload]]:
+    """Payloads in the runs that fit into one: of equal headers, with at most `most` items and `max_bytes` of bodies."""
+    run: list[Payload] = []
+    items = size = 0
+    for payload in payloads:
+        items, size = items + payload.items, size + len(payload.body)
+        if run and (items > most or size > max_bytes or payload.headers != run[0].headers):
+            yield run
+            run, items, size = [], payload.items, len(payload.body)
+        run.append(payload)
+    if run:
+        yield run

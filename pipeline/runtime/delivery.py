@@ -51,10 +51,13 @@ class Delivery:
         meter: ExporterMeter,
         look: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
         clock: Clock | None = None,
+        send: Callable[[Payload], Awaitable[Receipt | None]] | None = None,
     ) -> None:
-        """`look`: whether what waits here is still ours to send; see `Fence.look`."""
+        """`look`: whether what waits here is still ours to send; see `Fence.look`. `send`: the exporter's, or what
+        stands before it."""
         self._clock = clock or SystemClock()
         self._outbox, self._load, self._ack, self._refuse, self._look = outbox, load, ack, refuse, look
+        self._send = send or outbox.exporter.send
         self._jitter, self._statuses, self._meter = jitter, statuses, meter
         self._component = f"exporters.{outbox.id}"
         self._gate = Gate(Breaker(outbox.delivery.circuit_breaker))
@@ -201,7 +204,7 @@ class Delivery:
         timeout = self._outbox.delivery.timeout
         try:
             with self._meter.attempt(payload.items), anyio.fail_after(timeout or None):
-                return await self._outbox.exporter.send(payload)
+                return await self._send(payload)
         except TimeoutError as error:
             raise RetryableError(f"no answer within {timeout}") from error
 

@@ -29,7 +29,7 @@ from pipeline.runtime.outbox import Outbox
 from pipeline.runtime.sites import Mount
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import Telemetry
-from pipeline.runtime.valve import Valve, valve_of
+from pipeline.runtime.valve import Valve
 from pipeline.store.state import Ack, StateStore, Waiting
 from pipeline.topology.plan import Node
 
@@ -65,13 +65,13 @@ class ExporterUnit:
         assert node.delivery is not None
         self.node, self.context = node, context
         self._dispatch, self._host = dispatch, host
-        self._valve: Valve = valve_of(host.component, dispatch.ack)
+        self._valve = Valve(host.component, dispatch.ack)
         self._senders, self._stopped = anyio.CancelScope(), anyio.Event()
         self._stopped.set()
         self.outbox = Outbox(
             node.id,
             node.spec,
-            self._valve,
+            host.component,
             node.delivery,
             dispatch.ids,
             dispatch.dead,
@@ -88,6 +88,7 @@ class ExporterUnit:
             dispatch.telemetry.exporter(node.id),
             dispatch.fence.look,
             dispatch.clock,
+            self._valve.send,
         )
         self.outbox.place = place
 

@@ -4,34 +4,31 @@ That is how an exporter changes hands without a call that is cut off: a call who
 to be made again, and a notifier would tell people twice. See `pipeline.runtime.exporting`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 
-from pipeline.batch import Batch
-from pipeline.components import Exporter, Payload, Receipt, Seals
+from pipeline.components import Exporter, Payload, Receipt
 from pipeline.store.state import Ack
 
 
 class Valve:
-    """Stands for the exporter and for the acknowledging of its payloads."""
+    """Stands before an exporter's calls and the acknowledging of its payloads."""
 
     def __init__(self, exporter: Exporter[Any], ack: Callable[[Ack, bool], Awaitable[None]]) -> None:
-        self.exporter, self._ack = exporter, ack
+        self._exporter, self._ack = exporter, ack
         self._under_way = 0
         self._open, self._still = anyio.Event(), anyio.Event()
         self._open.set()
 
-    def build(self, batch: Batch[Any], /) -> Sequence[Payload]:
-        return self.exporter.build(batch)
-
     async def send(self, payload: Payload, /) -> Receipt | None:
+        """The exporter's, once the valve is open."""
         while not self._open.is_set():
             await self._open.wait()
         self._begin()
         try:
-            return await self.exporter.send(payload)
+            return await self._exporter.send(payload)
         finally:
             self._end()
 
@@ -67,16 +64,3 @@ class Valve:
         self._under_way -= 1
         if not self._under_way:
             self._still.set()
-
-
-class SealingValve(Valve):
-    """The same for an exporter that seals: the runtime asks for the method."""
-
-    def seal(self, payload: Payload) -> Payload:
-        assert isinstance(self.exporter, Seals)
-        return self.exporter.seal(payload)
-
-
-def valve_of(exporter: Exporter[Any], ack: Callable[[Ack, bool], Awaitable[None]]) -> Valve:
-    """The valve for this exporter, open."""
-    return (SealingValve if isinstance(exporter, Seals) else Valve)(exporter, ack)

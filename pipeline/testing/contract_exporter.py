@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from pipeline.batch import WHOLE, Batch
-from pipeline.components import ExporterSpec, Payload, Seals
+from pipeline.components import ExporterSpec, Joins, Payload, Seals
 from pipeline.errors import PermanentError, RetryableError
 from pipeline.http import Response
 from pipeline.signals import Alert, Edges, Signal
@@ -78,6 +78,28 @@ class PayloadContract(SpecContract):
                     assert exporter.seal(payload) == sealed, "sealed twice, a payload differs (a time within?)"
                     assert payload.body == body, "seal changed the payload itself"
                     assert (sealed.items, sealed.key) == (payload.items, payload.key), "seal changed more than bytes"
+
+        with self.world():
+            anyio.run(run)
+
+    @law(20)
+    def test_joined_payloads_hold_all_items_and_no_more_than_they_may(self, data: st.DataObject) -> None:
+        batches, most = data.draw(st.lists(self.items(), min_size=1, max_size=4)), data.draw(st.integers(1, 12))
+
+        async def run() -> None:
+            async with self.built() as exporter:
+                if not isinstance(exporter, Joins):
+                    return
+                given = [payload for items in batches for payload in exporter.build(_batch(items))]
+                before = [repr(payload) for payload in given]
+                joined = list(exporter.joined(given, most))
+                assert list(exporter.joined(given, most)) == joined, "joined twice, the payloads differ"
+                assert [repr(payload) for payload in given] == before, "joining changed the payloads given"
+                assert len(joined) <= len(given), "more payloads than were given"
+                assert sum(p.items for p in joined) == sum(p.items for p in given), "items were lost or added"
+                assert all(p.items <= most or p in given for p in joined), f"joined to more than {most} items"
+                for payload in given:
+                    assert list(exporter.joined([payload], most)) == [payload], "one payload joined is another"
 
         with self.world():
             anyio.run(run)

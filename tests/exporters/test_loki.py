@@ -162,6 +162,18 @@ def test_the_same_batch_gives_the_same_bytes_and_an_empty_one_nothing() -> None:
     assert payloads() == []
 
 
+def test_pushes_are_joined_up_to_the_limits_and_say_the_same() -> None:
+    loki, records = exporter(), [record(T0 + n, f"message {n}", "INFO" if n % 3 else "ERROR") for n in range(12)]
+    apart = [payload for n in range(0, 12, 3) for payload in loki.build(Batch(records[n : n + 3], WHOLE, 0))]
+    joined = loki.joined(apart, 9)
+    assert [payload.items for payload in joined] == [9, 3]
+    said = [stream for payload in joined for stream in json.loads(payload.body)["streams"]]
+    assert said == [stream for payload in apart for stream in json.loads(payload.body)["streams"]]
+    small = exporter(LokiConfig(max_bytes=Size("1KiB"), max_line_bytes=Size("1KiB")))
+    assert all(len(payload.body) <= 1024 for payload in small.joined(apart, 100))
+    assert len(small.joined(apart, 100)) > 1
+
+
 def test_sealing_compresses_and_says_so() -> None:
     (payload,) = payloads(record())
     sealed = exporter().seal(payload)
@@ -303,6 +315,20 @@ async def test_a_real_loki_answers_by_asset_and_status_and_stores_a_payload_sent
         assert {r["asset_name"] for r in answer} == {"raw/x"}
         by_run = await ask(client, f'{{test="{instance}"}} | run_id="r1"')
         assert len(by_run) == 102
+
+
+@pytest.mark.integration
+@loki_needed
+async def test_a_real_loki_takes_a_push_that_was_joined_whose_streams_stand_in_it_more_than_once() -> None:
+    instance, now = uuid4().hex, time.time_ns()
+    records = [record(now + n, f"message {n}", "INFO" if n % 2 else "ERROR", event_id=str(n)) for n in range(60)]
+    config = LokiConfig(endpoint=LOKI, labels={"test": instance})
+    async with httpx.AsyncClient() as client, SPEC.build(config, FakeContext(http=_Http(client))) as loki:
+        parts = [p for n in range(0, 60, 20) for p in loki.build(Batch(records[n : n + 20], WHOLE, now))]
+        (whole,) = loki.joined(parts, 1000)
+        await loki.send(loki.seal(whole))
+        found = await ask(client, f'{{test="{instance}"}}')
+        assert sorted(int(str(line["event_id"])) for line in found) == list(range(60))
 
 
 @pytest.mark.integration

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import httpx
@@ -246,6 +247,25 @@ async def test_whole_addresses_and_plain_json_are_possible() -> None:
     assert json.loads(body)["resourceLogs"][0]["resource"]["attributes"] == [
         {"key": "service.name", "value": {"stringValue": "dagster"}}
     ]
+
+
+@pytest.mark.parametrize("encoding", ["json", "proto"])
+def test_requests_are_joined_by_their_kind_and_say_the_same(encoding: Literal["json", "proto"]) -> None:
+    def read(payload: Payload, kind: type[ExportTraceServiceRequest] | type[ExportLogsServiceRequest]) -> list[object]:
+        request: Any = kind.FromString(payload.body) if encoding == "proto" else read_json(payload.body, kind)
+        return list(request.resource_spans if kind is ExportTraceServiceRequest else request.resource_logs)
+
+    otlp = Otlp(OtlpConfig(encoding=encoding), FakeHttp(), "OTLP")
+    spans = [payload for span in (root(), step(), step()) for payload in otlp.build(Batch([span], WHOLE, 0))]
+    logs = [payload for n in range(2) for payload in otlp.build(Batch([record(event_id=f"{n}")], WHOLE, 0))]
+    joined = otlp.joined([*spans, *logs], 2)
+    assert [payload.items for payload in joined] == [2, 1, 2]
+    assert [payload.headers for payload in joined] == [spans[0].headers, spans[2].headers, logs[0].headers]
+    for whole, parts, kind in (
+        (joined[0], spans[:2], ExportTraceServiceRequest),
+        (joined[2], logs, ExportLogsServiceRequest),
+    ):
+        assert read(whole, kind) == [resource for part in parts for resource in read(part, kind)]
 
 
 def test_an_empty_batch_is_no_request() -> None:

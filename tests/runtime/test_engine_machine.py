@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -20,11 +21,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.batch import Batch
 from pipeline.clock import SECOND
-from pipeline.components import ConnectorSpec, Context, ExporterSpec, Payload, ProcessorSpec, ReceiverSpec, Table
+from pipeline.components import ConnectorSpec, Context, ExporterSpec, Payload, ProcessorSpec, ReceiverSpec, Table, runs
 from pipeline.config.model import ServiceConfig
 from pipeline.delivery import Delivery, QueueBatch, SendingQueue
 from pipeline.events import Event
 from pipeline.options import Size
+from pipeline.runtime import outbox
 from pipeline.signals import LogRecord, Sample, Signal
 from pipeline.testing.clock import VirtualClock
 from pipeline.testing.harness import Harness, Sent, harness
@@ -111,6 +113,12 @@ class Collecting:
     def build(self, batch: Batch[object]) -> Sequence[Payload]:
         return [Payload(msgspec.json.encode(list(batch.items)), len(batch.items))]
 
+    def joined(self, payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
+        return [
+            Payload(b"[" + b",".join([payload.body[1:-1] for payload in run]) + b"]", sum(p.items for p in run))
+            for run in runs(payloads, most)
+        ]
+
     async def send(self, payload: Payload) -> None:
         self._world.append(payload.body)
 
@@ -182,6 +190,8 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
+        self.pieces = mock.patch.object(outbox, "PIECE", 2)  # so that payloads are joined of several
+        self.pieces.start()
         self.world: list[bytes] = []
         self.logs: dict[str, list[Event]] = {source: [] for source in SOURCES}
         self.taken = dict.fromkeys(SOURCES, 0)
@@ -317,6 +327,7 @@ class Machine(RuleBasedStateMachine):
         self.life.__exit__(None, None, None)
         self.portal_manager.__exit__(None, None, None)
         shutil.rmtree(self.folder)
+        self.pieces.stop()
 
     def _check_world(self) -> None:
         assert set(self.sent) == set(self.committed), "committed and never sent"

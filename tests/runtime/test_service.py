@@ -87,7 +87,8 @@ async def test_what_does_not_get_out_in_time_stays_and_goes_first_at_the_next_st
     kept = [payload.body for row in store.waiting() if (payload := store.payload(row.id))]
     store.close()
     out = CollectingExporter()
-    assert await run(a_plan(MemoryReceiver(events("a", "b", "c")), [], {"out": out}, state)) == 0
+    one = {"out": Delivery(sending_queue=SendingQueue(num_consumers=1))}  # several would send side by side
+    assert await run(a_plan(MemoryReceiver(events("a", "b", "c")), [], {"out": out}, state, delivery=one)) == 0
     assert [payload.body for payload in out.payloads][: len(kept)] == kept
     assert out.messages == ["a", "b", "c"]
 

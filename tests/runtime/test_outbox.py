@@ -1,0 +1,124 @@
+"""What a checkpoint takes from an outbox: payloads built in pieces and joined, in the order of building."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from pipeline.batch import WHOLE, Batch
+from pipeline.components import ExporterSpec, Payload, runs
+from pipeline.delivery import Delivery, QueueBatch, SendingQueue
+from pipeline.runtime import outbox as module
+from pipeline.runtime.dead_letters import DeadLetters
+from pipeline.runtime.ids import Ids
+from pipeline.runtime.outbox import Outbox
+from pipeline.signals import LogRecord, Signal
+from pipeline.store.state import OutboxRow
+from pipeline.testing.fakes import CollectingExporter
+
+pytestmark = pytest.mark.anyio
+
+
+class Joining(CollectingExporter):
+    """Joins lists of messages."""
+
+    def joined(self, payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
+        found = [(run, [text for p in run for text in msgspec.json.decode(p.body)]) for run in runs(payloads, most)]
+        return [Payload(msgspec.json.encode(texts), len(texts)) for _, texts in found]
+
+
+class Lossy(Joining):
+    def joined(self, payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
+        return list(super().joined(payloads, most))[:1]
+
+
+class Broken(Joining):
+    def joined(self, payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
+        raise RuntimeError("no")
+
+
+class Sealing(Joining):
+    def build(self, batch: Batch[LogRecord]) -> Sequence[Payload]:
+        return [msgspec.structs.replace(payload, key="one") for payload in super().build(batch)]
+
+
+def opened(exporter: CollectingExporter, most: int = 7) -> Outbox:
+    spec = ExporterSpec("out", type("NoOptions", (msgspec.Struct,), {}), lambda *a: None, frozenset({Signal.LOGS}))  # type: ignore[arg-type, return-value]
+    delivery = Delivery(sending_queue=SendingQueue(batch=QueueBatch(max_size=most)))
+    ids = Ids(1)
+    return Outbox("out", spec, exporter, delivery, ids, DeadLetters(ids), lambda: None)
+
+
+def records(first: int, last: int) -> list[LogRecord]:
+    return [LogRecord(n, "INFO", "LOG", str(n), str(n)) for n in range(first, last)]
+
+
+def texts(rows: Sequence[OutboxRow]) -> list[list[str]]:
+    return [msgspec.json.decode(row.payload.body) for row in rows]
+
+
+def numbers(*ends: int) -> list[list[str]]:
+    return [[str(n) for n in range(first, last)] for first, last in pairwise(ends)]
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PIECE", 3)
+
+
+async def test_pieces_are_built_as_they_come_and_joined_for_the_checkpoint() -> None:
+    outbox = opened(Joining())
+    for first in range(0, 20, 2):
+        await outbox.push(records(first, first + 2), 0)
+    outbox.build(0)
+    rows = outbox.take_built()
+    assert [text for found in texts(rows) for text in found] == [str(n) for n in range(20)]
+    assert all(row.payload.items <= 7 for row in rows)
+    assert len(rows) == 4
+    assert [row.id for row in rows] == sorted(row.id for row in rows)
+    assert len(outbox) == len(rows)
+    assert outbox.bytes == sum(len(row.payload.body) for row in rows)
+
+
+async def test_payloads_of_several_shards_stay_apart() -> None:
+    outbox = opened(Joining())
+    for first in range(0, 12, 3):
+        await outbox.push(records(first, first + 3), 0, "ab"[first // 3 % 2])
+    rows = outbox.take_built()
+    assert {row.shard: found for row, found in zip(rows, texts(rows), strict=True)} == {
+        "a": ["0", "1", "2", "6", "7", "8"],
+        "b": ["3", "4", "5", "9", "10", "11"],
+    }
+
+
+async def test_an_exporter_that_does_not_join_gets_as_many_as_a_payload_may_have() -> None:
+    outbox = opened(CollectingExporter())
+    for n in range(16):
+        await outbox.push(records(n, n + 1), 0)
+    outbox.build(0)
+    assert texts(outbox.take_built()) == numbers(0, 7, 14, 16)
+
+
+async def test_payloads_that_have_an_order_are_not_joined() -> None:
+    outbox = opened(Sealing())
+    await outbox.push(records(0, 6), 0)
+    assert texts(outbox.take_built()) == numbers(0, 3, 6)
+
+
+async def test_payloads_that_come_again_are_not_joined_for_they_are_sealed() -> None:
+    outbox = opened(Joining())
+    outbox.resend(Payload(b"sealed", 1), WHOLE)
+    outbox.resend(Payload(b"sealed too", 1), WHOLE)
+    await outbox.push(records(0, 6), 0)
+    assert [row.payload.body for row in outbox.take_built()] == [b"sealed", b"sealed too", b'["0","1","2","3","4","5"]']
+
+
+@pytest.mark.parametrize("exporter", [Lossy, Broken])
+async def test_an_exporter_that_cannot_join_loses_nothing(
+    exporter: type[Joining], caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = opened(exporter())
+    await outbox.push(records(0, 12), 0)
+    assert texts(outbox.take_built()) == numbers(0, 3, 6, 9, 12)
+    assert "could not join" in caplog.text
