@@ -171,8 +171,9 @@ class Loki:
 def _joined(run: Sequence[Payload]) -> Payload:
     if len(run) == 1:
         return run[0]
-    streams = b",".join([payload.body[len(_OPENING) : -len(_CLOSING)] for payload in run])
-    return Payload(_OPENING + streams + _CLOSING, sum(payload.items for payload in run))
+    streams = [memoryview(payload.body)[len(_OPENING) : -len(_CLOSING)] for payload in run]  # copied once, by `join`
+    parts = [part for stream in streams for part in (b",", stream)]
+    return Payload(b"".join([_OPENING, *parts[1:], _CLOSING]), sum(payload.items for payload in run))
 
 
 def _expect_all_kept(response: Response) -> None:

@@ -162,7 +162,9 @@ def logs_request(records: Sequence[LogRecord], resource: Labels) -> bytes:
 def joined(requests: Sequence[bytes]) -> bytes:
     """Requests of one kind, as the two above make them, as one."""
     start = requests[0].index(b"[") + 1
-    return requests[0][:start] + b",".join([request[start:-2] for request in requests]) + b"]}"
+    insides = [memoryview(request)[start:-2] for request in requests]  # copied once, by `join`
+    parts = [part for inside in insides for part in (b",", inside)]
+    return b"".join([requests[0][:start], *parts[1:], b"]}"])
 
 
 def unix_nano(at_ns: int) -> int:
