@@ -114,7 +114,6 @@ class Marker(msgspec.Struct, frozen=True, gc=False):
     start: str
     end: str
     error: ErrorInfo | None
-    metadata: Metadata
 
 
 class IoHandled(msgspec.Struct, frozen=True, gc=False):
@@ -122,7 +121,6 @@ class IoHandled(msgspec.Struct, frozen=True, gc=False):
 
     name: str
     manager_key: str
-    metadata: Metadata
 
 
 class HookFailed(msgspec.Struct, frozen=True, gc=False):
@@ -154,7 +152,6 @@ class Expectation(msgspec.Struct, frozen=True, gc=False):
 
     label: str
     success: bool
-    metadata: Metadata
 
 
 class AssetWiped(msgspec.Struct, frozen=True, gc=False):

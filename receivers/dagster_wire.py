@@ -140,7 +140,6 @@ _decode_handles = msgspec.json.Decoder(_OldEntry).decode
 
 def decode(
     raw: bytes,
-    *,
     source: str,
     offset: int,
     record_ns: int = 0,

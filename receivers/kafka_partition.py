@@ -22,7 +22,6 @@ class Decode(Protocol):
     def __call__(
         self,
         raw: bytes,
-        *,
         source: str,
         offset: int,
         record_ns: int = 0,
@@ -153,7 +152,7 @@ class Partition:
             try:
                 if value is None:
                     raise DecodeError(TOMBSTONE)
-                found = decode(value, source=source, offset=offset, record_ns=at_ns, headers=headers, texts=texts)
+                found = decode(value, source, offset, at_ns, headers, texts)
                 if isinstance(found, Event):
                     items.append(found)
                 else:

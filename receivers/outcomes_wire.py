@@ -7,7 +7,6 @@ from receivers.kafka_partition import Headers
 
 def decode_outcomes(
     raw: bytes,
-    *,
     source: str,
     offset: int,
     record_ns: int = 0,

@@ -171,13 +171,13 @@ def step_succeeded(raw: Raw) -> ev.StepSucceeded:
 def marker(raw: Raw) -> ev.Marker:
     data = _decode_engine(raw) or Engine()
     error = None if _is_null(data.error) else error_info(data.error)
-    return ev.Marker(data.marker_start or "", data.marker_end or "", error, metadata(data.metadata_entries))
+    return ev.Marker(data.marker_start or "", data.marker_end or "", error)
 
 
 def io_handled(raw: Raw) -> ev.IoHandled:
     data = _decode_io(raw)
     name = data.output_name or data.input_name or ""
-    return ev.IoHandled(name, data.manager_key or data.asset_store_key or "", metadata(data.metadata_entries))
+    return ev.IoHandled(name, data.manager_key or data.asset_store_key or "")
 
 
 def run_queued(raw: Raw) -> ev.RunQueued:
@@ -203,7 +203,7 @@ def materialization_failed(raw: Raw) -> ev.MaterializationFailed | None:
 
 def expectation(raw: Raw) -> ev.Expectation:
     data = _decode_expectation(raw).expectation_result
-    return ev.Expectation(data.label or "", data.success, metadata(data.metadata_entries))
+    return ev.Expectation(data.label or "", data.success)
 
 
 def asset_wiped(raw: Raw) -> ev.AssetWiped:

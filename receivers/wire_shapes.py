@@ -185,7 +185,6 @@ class Engine(msgspec.Struct, gc=False):
     error: Raw = NULL
     marker_start: str | None = None
     marker_end: str | None = None
-    metadata_entries: Raw = NULL
 
 
 class Io(msgspec.Struct, gc=False):
@@ -195,7 +194,6 @@ class Io(msgspec.Struct, gc=False):
     input_name: str | None = None
     manager_key: str | None = None
     asset_store_key: str | None = None
-    metadata_entries: Raw = NULL
 
 
 class Enqueued(msgspec.Struct, gc=False):
@@ -230,7 +228,6 @@ class NotMade(msgspec.Struct, gc=False):
 class ExpectationResult(msgspec.Struct, gc=False):
     success: bool
     label: str | None = None
-    metadata_entries: Raw = NULL
 
 
 class Expectation(msgspec.Struct, gc=False):

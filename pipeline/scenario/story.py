@@ -180,11 +180,11 @@ class Log:
 
     def handled_output(self, step: str, name: str = "result") -> "Log":
         data = _of("HandledOutputData", manager_key="io_manager", metadata_entries=[], output_name=name)
-        return self.add("HANDLED_OUTPUT", data, ev.IoHandled(name, "io_manager", {}), step=step)
+        return self.add("HANDLED_OUTPUT", data, ev.IoHandled(name, "io_manager"), step=step)
 
     def loaded_input(self, step: str, name: str = "upstream") -> "Log":
         data = _of("LoadedInputData", input_name=name, manager_key="io_manager", metadata_entries=[])
-        return self.add("LOADED_INPUT", data, ev.IoHandled(name, "io_manager", {}), step=step)
+        return self.add("LOADED_INPUT", data, ev.IoHandled(name, "io_manager"), step=step)
 
     def marker(self, type: str, start: str = "", end: str = "", step: str = "", error: Fault | None = None) -> "Log":
         """ENGINE_EVENT, STEP_WORKER_*, RESOURCE_INIT_*."""
@@ -195,7 +195,7 @@ class Log:
             marker_start=start or None,
             metadata_entries=[],
         )
-        return self.add(type, data, ev.Marker(start, end, error.info() if error else None, {}), step=step)
+        return self.add(type, data, ev.Marker(start, end, error.info() if error else None), step=step)
 
     def hook_errored(self, step: str, error: Fault | None = None) -> "Log":
         error = error or Fault()

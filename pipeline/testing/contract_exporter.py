@@ -88,9 +88,9 @@ class PayloadContract(SpecContract):
 
         async def run() -> None:
             async with self.built() as exporter:
+                given = [payload for items in batches for payload in exporter.build(_batch(items))]
                 if not isinstance(exporter, Joins):
                     return
-                given = [payload for items in batches for payload in exporter.build(_batch(items))]
                 before = [repr(payload) for payload in given]
                 joined = list(exporter.joined(given, most))
                 assert list(exporter.joined(given, most)) == joined, "joined twice, the payloads differ"

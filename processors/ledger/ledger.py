@@ -269,7 +269,7 @@ class Ledger:
         return ()
 
     def _io_handled(self, event: Event, rows: Rows, step: StepState) -> Outcomes:
-        io = event.detail if isinstance(event.detail, ev.IoHandled) else ev.IoHandled("", "", {})
+        io = event.detail if isinstance(event.detail, ev.IoHandled) else ev.IoHandled("", "")
         done = inner.handled(event, rows.run, step, io)
         return () if done is None else [done]
 

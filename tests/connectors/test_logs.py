@@ -310,7 +310,7 @@ async def test_a_runs_success_says_how_long_it_took() -> None:
 
 
 async def test_an_engine_marker_that_failed_shows_its_error_and_leaves_the_asset_to_the_steps_failure() -> None:
-    told = event("RESOURCE_INIT_FAILURE", detail=Marker("", "resources", ERROR, {}), level=40, assets=("a",))
+    told = event("RESOURCE_INIT_FAILURE", detail=Marker("", "resources", ERROR), level=40, assets=("a",))
     record = await record_of(told)
     assert (record.status, record.asset_name, record.error_type) == ("failure", "", "TimeoutError")
 

@@ -207,7 +207,7 @@ def test_types_that_were_renamed_have_their_present_name(old: str, new: str) -> 
 def test_an_asset_store_operation_is_an_io_manager_s_work() -> None:
     data = {"op": "SET_ASSET", "output_name": "result", "asset_store_key": "store"}
     stored = of(step_event(event_type_value="ASSET_STORE_OPERATION", event_specific_data=data))
-    assert (stored.type, stored.detail) == ("HANDLED_OUTPUT", ev.IoHandled("result", "store", {}))
+    assert (stored.type, stored.detail) == ("HANDLED_OUTPUT", ev.IoHandled("result", "store"))
     loaded = of(step_event(event_type_value="ASSET_STORE_OPERATION", event_specific_data={**data, "op": "GET_ASSET"}))
     assert loaded.type == "LOADED_INPUT"
 

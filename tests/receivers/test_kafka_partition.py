@@ -22,7 +22,6 @@ class Rec(NamedTuple):
 
 def decode(
     raw: bytes,
-    *,
     source: str,
     offset: int,
     record_ns: int = 0,
@@ -139,7 +138,7 @@ def test_the_opening_says_where_it_begins_and_whether_more_is_there() -> None:
 
 
 def test_a_record_may_hold_several_events_each_with_a_place_and_time_of_its_own() -> None:
-    def several(raw: bytes, **_: object) -> list[Event]:
+    def several(raw: bytes, *_: object) -> list[Event]:
         times = [int(part) for part in raw.split()]
         return [Event(raw, "LOG", "", 0, 20, "", "", "", source="first/7", offset=at, record_ns=at) for at in times]
 
