@@ -11,7 +11,6 @@ Python does (NaN, lone surrogates) and knows the events of Dagster before 1.0.
 """
 
 import math
-from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -206,22 +205,6 @@ def decode(
         record_ns or at_ns,
         headers,
     )
-
-
-def decode_batch(
-    records: Iterable[tuple[int, bytes, int, tuple[tuple[str, bytes], ...]]], source: str
-) -> tuple[list[Event], list[Rejected]]:
-    """Decodes (offset, value, record_ns, headers) records of one source; those that are no event are rejected."""
-    events: list[Event] = []
-    rejected: list[Rejected] = []
-    texts: dict[str, str] = {}
-    for offset, raw, record_ns, headers in records:
-        try:
-            events.append(decode(raw, source=source, offset=offset, record_ns=record_ns, headers=headers, texts=texts))
-        except DecodeError as error:
-            place = f"{source}@{offset}"
-            rejected.append(Rejected(raw or b"", str(error), place, source, offset, record_ns, headers))
-    return events, rejected
 
 
 def redecode(options: object, rejected: Rejected) -> tuple[Event]:

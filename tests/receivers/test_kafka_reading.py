@@ -29,7 +29,7 @@ class Rec:
         self.offset, self.value = offset, b"%s%d" % (topic, offset)
 
 
-def decode(raw: bytes, *, source: str, offset: int, record_ns: int = 0, headers: Any = (), texts: Any = None) -> Event:
+def decode(raw: bytes, source: str, offset: int, record_ns: int = 0, headers: Any = (), texts: Any = None) -> Event:
     return Event(raw, "LOG", "", 0, 20, "", "", "", source=source, offset=offset)
 
 

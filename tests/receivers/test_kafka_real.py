@@ -46,7 +46,6 @@ _names = count()
 
 def decode(
     raw: bytes,
-    *,
     source: str,
     offset: int,
     record_ns: int = 0,
