@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.batch import WHOLE
 from pipeline.clock import Clock
+from pipeline.runtime.changes import StateRows
 from pipeline.runtime.dead_letters import DeadLetters, as_log
 from pipeline.runtime.domain_time import DomainTime
 from pipeline.runtime.inherit import latest
@@ -63,14 +64,9 @@ class Barrier:
             for ack in told if outbox.spec.records else ():
                 await outbox.push([ack.told], now_ns, ack.shard)
 
-    def _changed_rows(self) -> list[StateRow]:
+    def _changed_rows(self) -> Sequence[StateRow]:
         lanes = self._owned.lanes
-        rows = [
-            StateRow(shard, row.owner, row.table, row.key, row.version, row.value)
-            for shard, lane in lanes.items()
-            for table in lane.tables
-            for row in table.take_dirty()
-        ]
+        rows = StateRows((shard, table.take_changes()) for shard, lane in lanes.items() for table in lane.tables)
         changes = [row for lane in lanes.values() for row in lane.inherited]
         if not changes:
             return rows
