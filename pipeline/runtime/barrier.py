@@ -4,8 +4,10 @@ A moment holds the rows that changed, where the sources stand, the payloads that
 Whoever asks for one has flushed the stages before; nothing may be read while it is made.
 """
 
+import gc
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from pipeline.batch import WHOLE
 from pipeline.clock import Clock
@@ -22,6 +24,19 @@ log = logging.getLogger("dagtel.engine")
 
 LOG_DROPS_S = 10.0
 """One line about dropped payloads in this time."""
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile: nearly all that a barrier makes is dropped before its end, and a collection in
+    the middle looks at all of it for nothing (5 to 20 ms of 23,000 samples)."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 class Barrier:
