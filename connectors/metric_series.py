@@ -9,7 +9,7 @@ undone halfway (the sizes and sets kept beside the tables would not be).
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -52,6 +52,8 @@ class Buckets(msgspec.Struct, frozen=True, gc=False):
 
 _Figure: TypeAlias = Count | Gauge | Buckets
 F = TypeVar("F", Count, Gauge, Buckets)
+_Face: TypeAlias = tuple[str, Literal["counter", "gauge", "histogram"], str, Callable[[Key], Labels]]
+"""What all samples of a metric share: name, kind, help, and what gives their labels."""
 
 
 class Series:
@@ -71,7 +73,10 @@ class Series:
         self._bounds, self._shape = bounds, crc32(repr(bounds).encode())
         self._bounds_ns = tuple(round(bound * SECOND) for bound in bounds)
         self._most, self._overflowed = most, overflowed
-        self._labels = {name: labels_of(metric.labels, extra) for name, metric in METRICS.items()}
+        self._faces: dict[str, _Face] = {
+            name: (metric.name, metric.kind, metric.help, labels_of(metric.labels, extra))
+            for name, metric in METRICS.items()
+        }
         self._sizes = dict.fromkeys(METRICS, 0)
         for key, _ in self._figures():
             self._sizes[key[0]] += OVERFLOW not in key
@@ -164,32 +169,33 @@ class Series:
 
     def flush(self, now_ns: int) -> list[Sample]:
         """The present figure of each series that changed since the last flush, retired ones first."""
-        samples = [self._sample(key, None, now_ns, 0) for key in self._retired]
-        for key, figure in self._changed.items():
+        samples: list[Sample] = []
+        for key in self._retired:
+            name, kind, help, labels = self._faces[key[0]]
+            samples.append(Sample(name, kind, labels(key), None, now_ns, help))
+        for key, figure in self._changed.items():  # by type, and nothing called that need not be: there may be many
+            name, kind, help, labels = self._faces[key[0]]
             if type(figure) is Gauge:
-                samples.append(self._sample(key, figure.value, now_ns, 0))
+                samples.append(Sample(name, kind, labels(key), figure.value, now_ns, help))
             elif type(figure) is Count:
-                if figure.since_ns > now_ns:  # its partition is ahead of the others, whose time is the whole's
-                    figure = Count(figure.value, now_ns)
-                    self._counts.put(key, figure)
-                samples.append(self._sample(key, figure.value, now_ns, figure.since_ns))
+                since_ns = figure.since_ns
+                if since_ns > now_ns:  # its partition is ahead of the others, whose time is the whole's
+                    since_ns = now_ns
+                    self._counts.put(key, Count(figure.value, now_ns))
+                samples.append(Sample(name, kind, labels(key), figure.value, now_ns, help, since_ns))
             elif type(figure) is Buckets and figure.shape == self._shape:
-                if figure.since_ns > now_ns:
-                    figure = Buckets(figure.counts, figure.sum_us, figure.shape, now_ns)
-                    self._buckets.put(key, figure)
-                samples.append(self._sample(key, self._histogram(figure), now_ns, figure.since_ns))
+                since_ns = figure.since_ns
+                if since_ns > now_ns:
+                    since_ns = now_ns
+                    self._buckets.put(key, Buckets(figure.counts, figure.sum_us, figure.shape, now_ns))
+                samples.append(Sample(name, kind, labels(key), self._cumulative(figure), now_ns, help, since_ns))
         self._retired.clear()
         self._changed.clear()
         return samples
 
-    def _histogram(self, buckets: Buckets) -> HistogramValue:
-        below = tuple(accumulate(buckets.counts))
-        return HistogramValue(self._bounds, below[:-1], below[-1], buckets.sum_us / 1e6)
-
-    def _sample(self, key: Key, value: float | HistogramValue | None, now_ns: int, since_ns: int) -> Sample:
-        name = key[0]
-        metric = METRICS[name]
-        return Sample(metric.name, metric.kind, self._labels[name](key), value, now_ns, metric.help, since_ns)
+    def _cumulative(self, buckets: Buckets) -> HistogramValue:
+        *below, count = accumulate(buckets.counts)
+        return HistogramValue(self._bounds, tuple(below), count, buckets.sum_us / 1e6)
 
 
 def _overflow(key: Key) -> Key:
