@@ -1,8 +1,8 @@
 """How cost grows: `python -m benchmarks.growth [PART …]` measures all parts, or these, and writes GROWTH.md.
 
-Parts: batch, partitions, workers, series, lineage, memory. Kafka is the broker that DAGTEL_TEST_KAFKA names, else one
-that tests/backends/kafka starts; workers also need DAGTEL_TEST_POSTGRES. A part that is measured anew replaces its own
-section, with its day and machine; the others stay as they are.
+Parts: batch, partitions, workers, series, pause, lineage, memory. Kafka is the broker that DAGTEL_TEST_KAFKA names,
+else one that tests/backends/kafka starts; workers also need DAGTEL_TEST_POSTGRES. A part that is measured anew replaces
+its own section, with its day and machine; the others stay as they are.
 """
 
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.growth_lineage import lineage
 from benchmarks.growth_memory import TITLES, memory
+from benchmarks.growth_pause import pause
 from benchmarks.growth_road import batch, partitions, series
 from benchmarks.growth_workers import workers
 from benchmarks.page import write
@@ -30,6 +31,7 @@ PARTS: dict[str, tuple[Sequence[str], Callable[[], Sections]]] = {
     "partitions": (("Partitions",), _one("Partitions", partitions)),
     "workers": (("Workers",), _one("Workers", workers)),
     "series": (("Series",), _one("Series", series)),
+    "pause": (("What a pause costs",), _one("What a pause costs", pause)),
     "lineage": (("Assets in the graph",), _one("Assets in the graph", lineage)),
     "memory": (TITLES, memory),
 }
@@ -37,7 +39,8 @@ ORDER = [title for titles, _ in PARTS.values() for title in titles]
 HEAD = [
     "# How cost grows",
     "",
-    "Made by `python -m benchmarks.growth [PART …]`; parts: " + ", ".join(f"`{part}`" for part in PARTS) + ".",
+    "Made by `python -m benchmarks.growth [PART …]`; parts:",
+    ", ".join(f"`{part}`" for part in PARTS) + ".",
     "The road is the whole default pipeline (`road.yaml`) over the 1.13 corpus (mean 1.25 KB) unless a section says",
     "otherwise, all threads counted, the daemon's start taken off. Machines are shared and noisy: read the ratios,",
     "each of which is to the bare loop (fetch and untyped decode of the same topic) of the same run.",

@@ -9,10 +9,12 @@ undone halfway (the sizes and sets kept beside the tables would not be).
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import Literal, TypeAlias, TypeVar
 from zlib import crc32
 
 import msgspec
 
+from connectors.metric_labels import labels_of
 from connectors.metric_tally import Key, Latest, Subject
 from pipeline.clock import SECOND
 from pipeline.components import State, Table
@@ -48,6 +50,12 @@ class Buckets(msgspec.Struct, frozen=True, gc=False):
     since_ns: int = 0
 
 
+_Figure: TypeAlias = Count | Gauge | Buckets
+F = TypeVar("F", Count, Gauge, Buckets)
+_Face: TypeAlias = tuple[str, Literal["counter", "gauge", "histogram"], str, Callable[[Key], Labels]]
+"""What all samples of a metric share: name, kind, help, and what gives their labels."""
+
+
 class Series:
     """All series of one connector. `overflowed` is called with a metric's name for each thing it had no room for."""
 
@@ -64,16 +72,21 @@ class Series:
         self._buckets: Table[Key, Buckets] = state.table("histograms", tuple[str, ...], Buckets, version=1)
         self._bounds, self._shape = bounds, crc32(repr(bounds).encode())
         self._bounds_ns = tuple(round(bound * SECOND) for bound in bounds)
-        self._most, self._extra, self._overflowed = most, extra, overflowed
+        self._most, self._overflowed = most, overflowed
+        self._faces: dict[str, _Face] = {
+            name: (metric.name, metric.kind, metric.help, labels_of(metric.labels, extra))
+            for name, metric in METRICS.items()
+        }
         self._sizes = dict.fromkeys(METRICS, 0)
-        for key in self._keys():
+        for key, _ in self._figures():
             self._sizes[key[0]] += OVERFLOW not in key
-        self._changed: dict[Key, None] = dict.fromkeys(self._keys())
+        self._changed: dict[Key, _Figure] = dict(self._figures())
+        """With the present figures, as the tables have them: to look each up costs as much as all else in a flush."""
         self._retired: dict[Key, None] = {}
 
-    def _keys(self) -> Iterator[Key]:
+    def _figures(self) -> Iterator[tuple[Key, _Figure]]:
         for table in (self._counts, self._gauges, self._buckets):
-            yield from (key for key, _ in table.items() if key[0] in METRICS)
+            yield from ((key, value) for key, value in table.items() if key[0] in METRICS)
 
     def __len__(self) -> int:
         return sum(self._sizes.values())
@@ -88,8 +101,7 @@ class Series:
             old = self._counts.get(key) or Count(0.0, now_ns)
         elif not by:
             return
-        self._counts.put(key, Count(old.value + by, old.since_ns))
-        self._changed[key] = None
+        self._put(self._counts, key, Count(old.value + by, old.since_ns))
 
     def observe(self, key: Key, times_ns: Iterable[int], known: bool, now_ns: int) -> None:
         """Add durations to a histogram. One whose bounds have changed begins anew."""
@@ -103,8 +115,7 @@ class Series:
         for took_ns in times_ns:
             counts[bisect_left(self._bounds_ns, took_ns)] += 1
             total += took_ns // 1000
-        self._buckets.put(key, Buckets(tuple(counts), min(total, _FULL), self._shape, old.since_ns))
-        self._changed[key] = None
+        self._put(self._buckets, key, Buckets(tuple(counts), min(total, _FULL), self._shape, old.since_ns))
 
     def gauge(self, key: Key, latest: Latest, known: bool) -> bool:
         """Set a gauge unless it holds something later. False where there was no room for it."""
@@ -114,8 +125,7 @@ class Series:
                 return False
         elif latest.at_ns < old.at_ns:
             return True
-        self._gauges.put(key, Gauge(latest.value, latest.at_ns))
-        self._changed[key] = None
+        self._put(self._gauges, key, Gauge(latest.value, latest.at_ns))
         return True
 
     def vary(self, name: str, subject: Subject, latest: Latest, present: str | None, known: bool) -> str | None:
@@ -142,6 +152,10 @@ class Series:
                 self._changed.pop(key, None)
                 self._retired[key] = None
 
+    def _put(self, table: Table[Key, F], key: Key, figure: F) -> None:
+        table.put(key, figure)
+        self._changed[key] = figure
+
     def _room(self, key: Key, known: bool) -> Key:
         """The key of a series about to begin, or that of the overflow series."""
         name = key[0]
@@ -155,43 +169,33 @@ class Series:
 
     def flush(self, now_ns: int) -> list[Sample]:
         """The present figure of each series that changed since the last flush, retired ones first."""
-        samples = [self._sample(key, None, now_ns, 0) for key in self._retired]
-        for key in self._changed:
-            sample = self._figure(key, now_ns)
-            if sample is not None:
-                samples.append(sample)
+        samples: list[Sample] = []
+        for key in self._retired:
+            name, kind, help, labels = self._faces[key[0]]
+            samples.append(Sample(name, kind, labels(key), None, now_ns, help))
+        for key, figure in self._changed.items():  # by type, and nothing called that need not be: there may be many
+            name, kind, help, labels = self._faces[key[0]]
+            if type(figure) is Gauge:
+                samples.append(Sample(name, kind, labels(key), figure.value, now_ns, help))
+            elif type(figure) is Count:
+                since_ns = figure.since_ns
+                if since_ns > now_ns:  # its partition is ahead of the others, whose time is the whole's
+                    since_ns = now_ns
+                    self._counts.put(key, Count(figure.value, now_ns))
+                samples.append(Sample(name, kind, labels(key), figure.value, now_ns, help, since_ns))
+            elif type(figure) is Buckets and figure.shape == self._shape:
+                since_ns = figure.since_ns
+                if since_ns > now_ns:
+                    since_ns = now_ns
+                    self._buckets.put(key, Buckets(figure.counts, figure.sum_us, figure.shape, now_ns))
+                samples.append(Sample(name, kind, labels(key), self._cumulative(figure), now_ns, help, since_ns))
         self._retired.clear()
         self._changed.clear()
         return samples
 
-    def _figure(self, key: Key, now_ns: int) -> Sample | None:
-        kind = METRICS[key[0]].kind
-        if kind == "counter":
-            count = self._counts.get(key)
-            if count is None:
-                return None
-            if count.since_ns > now_ns:  # its partition is ahead of the others, whose time is the whole's
-                count = Count(count.value, now_ns)
-                self._counts.put(key, count)
-            return self._sample(key, count.value, now_ns, count.since_ns)
-        if kind == "gauge":
-            gauge = self._gauges.get(key)
-            return None if gauge is None else self._sample(key, gauge.value, now_ns, 0)
-        buckets = self._buckets.get(key)
-        if buckets is None or buckets.shape != self._shape:
-            return None
-        if buckets.since_ns > now_ns:
-            buckets = Buckets(buckets.counts, buckets.sum_us, buckets.shape, now_ns)
-            self._buckets.put(key, buckets)
-        below = tuple(accumulate(buckets.counts))
-        return self._sample(
-            key, HistogramValue(self._bounds, below[:-1], below[-1], buckets.sum_us / 1e6), now_ns, buckets.since_ns
-        )
-
-    def _sample(self, key: Key, value: float | HistogramValue | None, now_ns: int, since_ns: int) -> Sample:
-        metric = METRICS[key[0]]
-        labels = (*zip(metric.labels, key[1:], strict=True), *self._extra)
-        return Sample(metric.name, metric.kind, tuple(sorted(labels)), value, now_ns, metric.help, since_ns)
+    def _cumulative(self, buckets: Buckets) -> HistogramValue:
+        *below, count = accumulate(buckets.counts)
+        return HistogramValue(self._bounds, tuple(below), count, buckets.sum_us / 1e6)
 
 
 def _overflow(key: Key) -> Key:

@@ -65,12 +65,12 @@ class Impact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Catalog:
-    """An asset graph in force. Immutable once built; `version` counts up with each change.
+    """An asset graph in force. Immutable for whoever is handed one; `version` counts up with each change.
 
-    Children are indexed once, so that `impact` costs O(edges below the asset).
+    Children are indexed, so that `impact` costs O(edges below the asset).
     """
 
-    __slots__ = ("assets", "children", "exposures", "version")
+    __slots__ = ("_children", "_known", "assets", "exposures", "version")
 
     def __init__(
         self,
@@ -78,14 +78,27 @@ class Catalog:
         exposures: Iterable[Exposure] = (),
         version: int = 0,
     ) -> None:
-        self.assets: Mapping[str, AssetFacts] = dict(assets)
+        self._known = dict(assets)
+        self.assets: Mapping[str, AssetFacts] = self._known
         self.exposures: tuple[Exposure, ...] = tuple(exposures)
         self.version = version
-        children: dict[str, set[str]] = {}
-        for key, facts in self.assets.items():
-            for parent in facts.upstream:
-                children.setdefault(parent, set()).add(key)
-        self.children: Mapping[str, tuple[str, ...]] = {k: tuple(sorted(v)) for k, v in children.items()}
+        self._children: dict[str, list[str]] = {}  # in no order: what is walked is sorted in the end
+        for key, facts in self._known.items():
+            self._index(key, set(facts.upstream))
+
+    def widen(self, facts: AssetFacts) -> None:
+        """Put `facts` in the place of what was known of their asset; they read all that it read, or more. O(its edges).
+
+        For whoever built the catalog and has shown it to nobody: others count on its staying as it is.
+        """
+        known = self._known.get(facts.key)
+        self._known[facts.key] = facts
+        self._index(facts.key, set(facts.upstream).difference(known.upstream if known else ()))
+        self.version += 1
+
+    def _index(self, key: str, parents: Iterable[str]) -> None:
+        for parent in parents:
+            self._children.setdefault(parent, []).append(key)
 
     def downstream(self, asset: str) -> dict[str, int]:
         """Every asset that reads `asset`, directly or not, with its shortest distance; nearest first, then by key.
@@ -96,7 +109,7 @@ class Catalog:
         queue: deque[tuple[str, int]] = deque([(asset, 0)])
         while queue:
             key, distance = queue.popleft()
-            for child in self.children.get(key, ()):
+            for child in self._children.get(key, ()):
                 if child != asset and child not in distances:
                     distances[child] = distance + 1
                     queue.append((child, distance + 1))

@@ -24,6 +24,7 @@ class Table(Protocol[K, V]):
     """State of one component and shard, committed together with the positions. Works like a dict.
 
     Values are encoded at the checkpoint, so only what was touched costs: `put` a new value, or `edit` one in place.
+    Where `V` is a number, text, bytes, or a frozen struct or tuple of such, the intake does not wait for the encoding.
     """
 
     def get(self, key: K, /) -> V | None:

@@ -4,11 +4,14 @@ A moment holds the rows that changed, where the sources stand, the payloads that
 Whoever asks for one has flushed the stages before; nothing may be read while it is made.
 """
 
+import gc
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from pipeline.batch import WHOLE
 from pipeline.clock import Clock
+from pipeline.runtime.changes import StateRows
 from pipeline.runtime.dead_letters import DeadLetters, as_log
 from pipeline.runtime.domain_time import DomainTime
 from pipeline.runtime.inherit import latest
@@ -21,6 +24,19 @@ log = logging.getLogger("dagtel.engine")
 
 LOG_DROPS_S = 10.0
 """One line about dropped payloads in this time."""
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile: nearly all that a barrier makes is dropped before its end, and a collection in
+    the middle looks at all of it for nothing (5 to 20 ms of 23,000 samples)."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 class Barrier:
@@ -63,14 +79,9 @@ class Barrier:
             for ack in told if outbox.spec.records else ():
                 await outbox.push([ack.told], now_ns, ack.shard)
 
-    def _changed_rows(self) -> list[StateRow]:
+    def _changed_rows(self) -> Sequence[StateRow]:
         lanes = self._owned.lanes
-        rows = [
-            StateRow(shard, row.owner, row.table, row.key, row.version, row.value)
-            for shard, lane in lanes.items()
-            for table in lane.tables
-            for row in table.take_dirty()
-        ]
+        rows = StateRows((shard, table.take_changes()) for shard, lane in lanes.items() for table in lane.tables)
         changes = [row for lane in lanes.values() for row in lane.inherited]
         if not changes:
             return rows

@@ -16,7 +16,7 @@ from pipeline.batch import WHOLE
 from pipeline.clock import Clock
 from pipeline.components import CatchesUp, Obeys, Position, Read
 from pipeline.events import Event
-from pipeline.runtime.barrier import Barrier
+from pipeline.runtime.barrier import Barrier, uncollected
 from pipeline.runtime.context import Side
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.domain_time import DomainTime, Mode
@@ -249,9 +249,10 @@ class Engine:
 
     async def barrier(self) -> Commit:
         """Run all edges empty into the outboxes and hand out one moment."""
-        await self._last_words(lambda stage, now: stage.flush(now))
-        wall = self._clock.wall_ns()
-        commit = await self._next.moment(wall, self.time.whole(wall), self.time)
+        with uncollected():
+            await self._last_words(lambda stage, now: stage.flush(now))
+            wall = self._clock.wall_ns()
+            commit = await self._next.moment(wall, self.time.whole(wall), self.time)
         self.changed = bool(self._next.acks)
         return commit
 

@@ -155,6 +155,8 @@ def _time(item: object, now_ns: int) -> int:
 
 
 def _stamped(items: Sequence[Any], now_ns: int) -> Sequence[Any]:
+    if not any(issubclass(kind, Event) for kind in set(map(type, items))):
+        return items  # a flush of samples, of which there may be many
     for item in items:
         if isinstance(item, Event) and not item.now_ns:
             item.now_ns = now_ns

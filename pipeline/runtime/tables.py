@@ -1,8 +1,8 @@
 """State tables: dicts that know what changed since the last checkpoint and can undo the call in progress.
 
-Invariant: after `undo` a table equals what it was at `begin`; after `take_dirty` the rows handed out plus the stored
-ones equal the table. `edit` gives out a live value, so its undo is an encoded copy, made once a key and call; a copy
-a call and key is cheap because a call is a batch (a hundred runs), not an event.
+Invariant: after `undo` a table equals what it was at `begin`; after `take_changes` the rows handed out plus the stored
+ones equal the table as it was then. `edit` gives out a live value, so its undo is an encoded copy, made once a key and
+call; a copy a call and key is cheap because a call is a batch (a hundred runs), not an event.
 """
 
 from collections.abc import Callable, ItemsView, Iterable, Mapping
@@ -11,19 +11,11 @@ from typing import Generic, TypeVar
 import msgspec
 
 from pipeline.errors import StateError
+from pipeline.runtime.changes import GONE, Changes, Row, encoded, noted
+from pipeline.runtime.still_types import is_still
 
 K = TypeVar("K", bound="str | int | tuple[str, ...]")
 V = TypeVar("V")
-
-
-class Row(msgspec.Struct, frozen=True, gc=False):
-    """One changed row of one table: `value` is None for a row to delete."""
-
-    owner: str
-    table: str
-    key: bytes
-    version: int
-    value: bytes | None
 
 
 class _Missing:
@@ -47,10 +39,13 @@ class StateTable(Generic[K, V]):
     def __init__(self, owner: str, name: str, key: type[K], value: type[V], version: int) -> None:
         self.owner, self.name, self.version = owner, name, version
         self._rows: dict[K, V] = {}
-        self._dirty: set[K] = set()
+        self._dirty: dict[K, object] = {}
+        """What changed since the last checkpoint, each key with its present value, or GONE: so that a barrier need not
+        look each of them up."""
         self._born: set[K] = set()
         """Keys that came since the last checkpoint: gone again before the next, they are never written at all."""
         self._undo: dict[K, V | _Copy | _Missing] = {}
+        self._still = is_still(value)
         self._decode = msgspec.msgpack.Decoder(value)
         self._decode_key = msgspec.msgpack.Decoder(key)
 
@@ -62,15 +57,14 @@ class StateTable(Generic[K, V]):
             self._undo[key] = self._rows.get(key, _MISSING)
         if key not in self._rows and key not in self._dirty:
             self._born.add(key)
-        self._rows[key] = value
-        self._dirty.add(key)
+        self._rows[key] = self._dirty[key] = value
 
     def edit(self, key: K, /) -> V | None:
         value = self._rows.get(key)
         if value is not None:
             if key not in self._undo:
                 self._undo[key] = _Copy(_encode(value))
-            self._dirty.add(key)
+            self._dirty[key] = value
         return value
 
     def delete(self, key: K, /) -> None:
@@ -80,9 +74,9 @@ class StateTable(Generic[K, V]):
             del self._rows[key]
             if key in self._born:
                 self._born.remove(key)
-                self._dirty.discard(key)
+                self._dirty.pop(key, None)
             else:
-                self._dirty.add(key)
+                self._dirty[key] = GONE
 
     def items(self) -> ItemsView[K, V]:
         return self._rows.items()
@@ -100,11 +94,10 @@ class StateTable(Generic[K, V]):
         for key, version, data in rows:
             try:
                 decoded_key = self._decode_key.decode(key)
-                self._rows[decoded_key] = (
-                    self._decode.decode(data) if version == self.version else self._lift(data, version, migrate)
-                )
-                if version != self.version:
-                    self._dirty.add(decoded_key)
+                if version == self.version:
+                    self._rows[decoded_key] = self._decode.decode(data)
+                else:
+                    self._rows[decoded_key] = self._dirty[decoded_key] = self._lift(data, version, migrate)
             except msgspec.MsgspecError as error:
                 raise StateError(
                     f"state of {self.owner}, table {self.name}: a stored value is damaged: {error}"
@@ -132,29 +125,25 @@ class StateTable(Generic[K, V]):
 
     def undo(self) -> None:
         """Take back what the call in progress did."""
-        for key, old in self._undo.items():
+        for key, old in self._undo.items():  # what was born and deleted in the call is there again, too
             if isinstance(old, _Missing):
                 self._rows.pop(key, None)
-            elif isinstance(old, _Copy):
-                self._rows[key] = self._decode.decode(old.data)
+                self._dirty[key] = GONE
             else:
-                self._rows[key] = old
-        self._dirty.update(self._undo)  # what was born and deleted in the call is there again
+                value = self._decode.decode(old.data) if isinstance(old, _Copy) else old
+                self._rows[key] = self._dirty[key] = value
         self._undo.clear()
 
     def take_dirty(self) -> list[Row]:
         """The rows changed since the last time, encoded; they count as clean from now on."""
+        return self.take_changes().rows()
+
+    def take_changes(self) -> Changes:
+        """The same, encoded as far as they could change; the rest is for whoever makes rows of it."""
         self._undo.clear()
-        rows = [
-            Row(
-                self.owner,
-                self.name,
-                _encode(key),
-                self.version,
-                _encode(self._rows[key]) if key in self._rows else None,
-            )
-            for key in self._dirty
-        ]
-        self._dirty.clear()
-        self._born.clear()
-        return rows
+        dirty, self._dirty, self._born = self._dirty, {}, set()
+        values: list[object] = list(dirty.values())
+        if self._still:
+            return Changes(self.owner, self.name, self.version, list(dirty), values, noted)
+        values = [None if value is GONE else _encode(value) for value in values]
+        return Changes(self.owner, self.name, self.version, list(dirty), values, encoded)

@@ -11,8 +11,9 @@ from pipeline.batch import WHOLE
 from pipeline.components import State, Table
 from pipeline.errors import RetryableError
 from pipeline.http import Asgi, HttpClient, Response, Tls
+from pipeline.runtime.changes import Row
 from pipeline.runtime.context import ComponentLog
-from pipeline.runtime.tables import Row, StateTable
+from pipeline.runtime.tables import StateTable
 from pipeline.signals import Alert
 from pipeline.store.history_writes import HistoryWriter
 from pipeline.store.place import Place

@@ -59,7 +59,10 @@ class Harness:
 
     async def commit(self) -> list[OutboxRow]:
         """A checkpoint, written; its payloads may be sent. Gives them."""
-        commit = await self.barrier()
+        return self.write(await self.barrier())
+
+    def write(self, commit: Commit) -> list[OutboxRow]:
+        """Write a checkpoint, of now or of before."""
         self.store.commit(commit)
         for id, outbox in self.outboxes.items():
             outbox.release([row for row in commit.outbox if row.exporter == id])

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.metric_labels import label_value
+from connectors.metric_labels import label_value, labels_of
 from connectors.metric_readings import PassRateLabels, number, pass_rate, schema_of
 from connectors.metrics import SPEC, Metrics, MetricsConfig
 from pipeline.batch import WHOLE, Batch
@@ -627,6 +627,32 @@ async def _in_parts(events: list[Event], cuts: Iterable[int], crash: bool) -> di
 @given(_events, st.lists(st.integers(0, 12), max_size=4), st.booleans())
 async def test_figures_do_not_depend_on_batches_or_crashes(events: list[Event], cuts: list[int], crash: bool) -> None:
     assert await _in_parts(events, cuts, crash) == await _in_parts(events, [], False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_events, st.lists(st.integers(0, 12), max_size=4))
+async def test_what_flushes_gave_one_after_another_is_what_a_start_gives(events: list[Event], cuts: list[int]) -> None:
+    bench, start = await Bench().open(), 0
+    for end in [*sorted(cuts), len(events)]:
+        if events[start:end]:
+            await bench.feed(*events[start:end])
+            start = end
+        await bench.flush()
+    given = dict(bench.published)
+    await bench.crash()
+    bench.published.clear()
+    await bench.flush()
+    assert bench.published == given
+
+
+_names = st.lists(st.sampled_from(["asset_name", "status", "check_name", "zone"]), max_size=4, unique=True)
+
+
+@given(_names, st.lists(st.text(), min_size=4, max_size=4), st.sampled_from(["", "prod"]))
+def test_labels_are_the_pairs_of_names_and_values_sorted(names: list[str], values: list[str], deployment: str) -> None:
+    extra = (("deployment", deployment),) if deployment else ()
+    found = labels_of(names, extra)(("metric", *values[: len(names)]))
+    assert found == tuple(sorted((*zip(names, values, strict=False), *extra)))
 
 
 @given(st.one_of(st.floats(), st.integers(), st.booleans(), st.text(), st.none()))

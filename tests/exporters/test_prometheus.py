@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import anyio
+import msgspec
 import pytest
 import uvicorn
 from hypothesis import given, settings
@@ -274,6 +275,26 @@ async def test_names_that_prometheus_does_not_allow_do_not_cost_the_scrape() -> 
     async with opened() as exporter:
         await publish(exporter, Sample("9 bad.name", "gauge", (("a-b", "x"), ("ok", "\ud800")), 1.0))
         assert samples_of((await scrape(exporter)).text) == {("_9_bad_name", (("a_b", "x"), ("ok", "?"))): 1}
+
+
+_odd = st.builds(
+    lambda name, labels: Sample(name, "gauge", tuple(sorted(labels.items())), 1.0, T0),
+    st.sampled_from(["ok", "9 bad.name", "é"]),
+    st.dictionaries(st.sampled_from(["ok", "a-b", "é", "9"]), st.sampled_from(["x", "\ud800", "a\nb", ""]), max_size=3),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(_odd, min_size=1, max_size=6))
+async def test_a_sample_s_line_is_the_same_whatever_stands_beside_it(samples: list[Sample]) -> None:
+    async with opened() as exporter:
+        (together,) = exporter.build(Batch(samples, WHOLE, T0))
+        alone = [exporter.build(Batch([sample], WHOLE, T0))[0] for sample in samples]
+    assert lines_in(together) == [line for payload in alone for line in lines_in(payload)]
+
+
+def lines_in(payload: Payload) -> list[object]:
+    return list(msgspec.msgpack.decode(payload.body)[2])
 
 
 # --- holding ---

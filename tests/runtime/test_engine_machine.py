@@ -246,6 +246,14 @@ class Machine(RuleBasedStateMachine):
         self.stored = dict(self.taken)
         self.committed.update({row.id: row.payload.body for row in rows})
 
+    @rule(source=st.sampled_from(SOURCES), size=st.integers(0, 20))
+    def checkpoint_that_is_written_after_the_next_read(self, source: str, size: int) -> None:
+        commit = self.portal.call(self.process.barrier)
+        self.stored = dict(self.taken)
+        self.read(source, size)
+        rows = self.portal.call(self.process.write, commit)
+        self.committed.update({row.id: row.payload.body for row in rows})
+
     @rule(acknowledged=st.booleans())
     def send(self, acknowledged: bool) -> None:
         sent = self.portal.call(self.process.send, "out")

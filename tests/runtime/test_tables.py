@@ -61,6 +61,40 @@ def test_the_dirty_rows_of_all_checkpoints_give_the_table_again(calls: list) -> 
     assert dict(again.items()) == dict(live.items())
 
 
+class Still(msgspec.Struct, frozen=True):
+    n: int
+
+
+@given(st.lists(OPS, max_size=4), OPS)
+def test_rows_that_are_made_later_say_what_the_table_was_when_they_were_taken(before: list, after: list) -> None:
+    """Of values that are edited in place, and of those that are only ever replaced."""
+    edited, twin = table(), table()
+    replaced = StateTable("processors.test", "counts", str, Still, 1)
+    for call in before:
+        for each in (edited, twin, replaced):
+            each.begin()
+        apply(edited, call)
+        apply(twin, call)
+        put_alone(replaced, call)
+    taken, expected = (edited.take_changes(), replaced.take_changes()), (twin.take_dirty(), rows_of(replaced))
+    apply(edited, after)
+    put_alone(replaced, after)
+    assert taken[0].rows() == expected[0]
+    assert {row.key: row.value for row in taken[1].rows() if row.value} == expected[1]
+
+
+def put_alone(to: StateTable[str, Still], ops: list[tuple[str, str, int]]) -> None:
+    for op, key, n in ops:
+        if op == "delete":
+            to.delete(key)
+        else:
+            to.put(key, Still(n))
+
+
+def rows_of(live: StateTable[str, Still]) -> dict[bytes, bytes]:
+    return {msgspec.msgpack.encode(key): msgspec.msgpack.encode(value) for key, value in live.items()}
+
+
 def test_only_what_was_touched_is_written() -> None:
     live = table()
     live.put("a", Count(1))
