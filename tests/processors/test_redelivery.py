@@ -129,5 +129,23 @@ async def test_each_id_passes_once_whatever_the_batches_and_restarts(
     assert passed == [str(n).encode() for n in dict.fromkeys(n for batch in batches for n in batch)]
 
 
+async def test_chunks_of_another_size_are_remembered_too() -> None:
+    """Stored when `remember` was another number."""
+    life, events = Life(remember=1000), [stored(n) for n in range(700)]
+    await life.feed(events[:300])
+    for remember in (64, 5000, 320):
+        life.config = RedeliveryConfig(remember=remember)
+        assert await life.feed(events[236:300]) == []
+    assert len(await life.feed(events[200:])) >= 400
+    assert await life.feed(events[400:]) == []
+
+
+async def test_many_more_than_are_remembered_within_one_checkpoint() -> None:
+    life, events = Life(remember=1), [stored(n) for n in range(500)]
+    assert len(await life.feed(events)) == 500
+    assert await life.feed(events[-1:]) == []
+    assert len(life.state.stored) <= 2
+
+
 def test_remembering_nothing_is_a_problem() -> None:
     assert [option for option, _ in RedeliveryConfig(remember=0).problems()] == ["remember"]
