@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from pipeline.components import State, Table
+from pipeline.encoded_rows import EncodedRows, encoded
 from pipeline.errors import DecodeError
 from pipeline.events import Event, RunQueued
 from pipeline.facts import RunFacts
@@ -33,7 +34,7 @@ class KnownRuns:
     """The runs of one shard. `asks`: runs without a header are looked up in Dagster's storage."""
 
     def __init__(self, state: State, limit: int, *, asks: bool) -> None:
-        self._runs: Table[str, KnownRun] = state.table("runs", str, KnownRun, version=1)
+        self._runs = EncodedRows(state, "runs", KnownRun, 2, {1: encoded})  # in version 1 values were not encoded
         self._ages: Table[int, str] = state.table("ages", int, str, version=1)
         self._counts: Table[str, int] = state.table("counts", str, int, version=1)
         self._limit, self._asks = limit, asks

@@ -87,7 +87,7 @@ class StepState(msgspec.Struct, omit_defaults=True):
     output_ns: int = 0
 
 
-class Tombstone(msgspec.Struct, omit_defaults=True):
+class Tombstone(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A run that is over. `counted` are 4-byte digests of the assets that count as executed in it."""
 
     status: RunStatus

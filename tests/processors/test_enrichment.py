@@ -18,11 +18,12 @@ from pipeline.http import Response
 from pipeline.lineage import AssetFacts, Freshness
 from pipeline.options import Duration
 from pipeline.run_rows import HEADER, RunRow, encode_header
+from pipeline.runtime.tables import Row
 from pipeline.testing.context import FakeContext, FakeHttp, MemoryState
 from pipeline.testing.contracts import ProcessorContract
 from processors.enrichment import SPEC, EnrichmentConfig, StorageOption
 from processors.enrichment_assets import AssetOption, FreshnessOption, KnownAssets, Said, facts_of
-from processors.enrichment_runs import KnownRuns
+from processors.enrichment_runs import KnownRun, KnownRuns
 from processors.enrichment_sources import GraphqlOption
 from tests.receivers.sqlite_home import SqliteHome
 
@@ -155,6 +156,15 @@ def test_what_was_not_answered_before_a_restart_is_asked_again() -> None:
     again.answered(["a"], {"a": ROW})
     assert again.wanted(10) == []
     assert again.facts(event("a"), b"") == FACTS
+
+
+def test_runs_of_version_1_are_gone_on_with() -> None:
+    state, key = MemoryState(), msgspec.msgpack.encode("a")
+    known = KnownRun(FACTS, b"header", wanted=True)
+    state.stored["runs", key] = Row("enrichment", "runs", key, 1, msgspec.msgpack.encode(known))
+    runs = KnownRuns(state, 100, asks=True)
+    assert runs.facts(event("a"), b"header") == FACTS
+    assert runs.wanted(10) == ["a"]
 
 
 def test_a_call_that_is_undone_leaves_nothing_behind() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
+import msgspec
 import pytest
 
 from pipeline import outcomes as o
@@ -20,8 +21,10 @@ from pipeline.outcomes import (
     StepEnded,
     StepRaised,
 )
+from pipeline.runtime.tables import Row
 from pipeline.testing.builders import CHECK_FAILED, INTERRUPTED, SECOND, START_NS, Fault, Log
 from pipeline.testing.context import FakeContext
+from processors.ledger.states import Tombstone
 from processors.run_ledger import SPEC, RunLedger, RunLedgerConfig
 
 pytestmark = pytest.mark.anyio
@@ -635,3 +638,23 @@ async def test_a_run_of_thousands_of_steps_and_checks_stays_cheap() -> None:
     events = await follow(log.step_failure("dbt").run_failure())
     assert sum(m.execution for m in outcomes(events, AssetMaterialized)) == 1500
     assert outcomes(events, AssetFailed) == outcomes(events, CheckRaised) == []
+
+
+# --- state of a version before ---------------------------------------------------------------------------------------
+
+
+async def test_tombstones_of_version_1_are_gone_on_with() -> None:
+    context = FakeContext(shard="test")
+    old: dict[str, object] = {"status": "unfinished", "job": "nightly", "ended_ns": 30, "started_ns": 10}
+    for run, more in (("short", {}), ("long", {"starting_ns": 5, "raised": True, "counted": b"abcd"})):
+        key = msgspec.msgpack.encode(run)
+        value = msgspec.msgpack.encode({**old, **more})
+        context.memory.stored["ended", key] = Row("run_ledger", "ended", key, 1, value)
+    by = ledger(context)
+    assert dict(by._book.ended.items()) == {
+        "short": Tombstone("unfinished", "nightly", 30, 10),
+        "long": Tombstone("unfinished", "nightly", 30, 10, starting_ns=5, raised=True, counted=b"abcd"),
+    }
+    context.memory.checkpoint()
+    again = ledger(FakeContext(shard="test", state=context.memory.restart()))
+    assert dict(again._book.ended.items()) == dict(by._book.ended.items())

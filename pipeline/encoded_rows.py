@@ -1,0 +1,76 @@
+"""A table of state whose values are kept encoded: for many rows of which few are looked at.
+
+A row of small objects takes several times its encoding: each text and number of it is an object of its own, and so is
+each dict. What was looked at or put last is at hand decoded.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+import msgspec
+
+from pipeline.contract.context import State, Table
+
+V = TypeVar("V")
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class EncodedRows(Generic[V]):
+    """Rows by name, like a `Table`. Values are not to be changed in place. `at_hand`: how many are kept decoded."""
+
+    def __init__(
+        self,
+        state: State,
+        name: str,
+        value: type[V],
+        version: int,
+        migrate: Mapping[int, Callable[[object], object]] | None = None,
+        at_hand: int = 1000,
+    ) -> None:
+        self._rows: Table[str, bytes] = state.table(name, str, bytes, version, migrate)
+        self._decode = msgspec.msgpack.Decoder(value).decode
+        self._recent: dict[str, tuple[bytes, V]] = {}
+        self._most = at_hand
+
+    def get(self, key: str) -> V | None:
+        """The value, to be read only; one object as long as it is at hand."""
+        row = self._rows.get(key)
+        if row is None:
+            return None
+        known = self._recent.get(key)
+        if known is not None and known[0] is row:  # that very row: a call that was undone has put another one back
+            return known[1]
+        return self._at_hand(key, row, self._decode(row))
+
+    def put(self, key: str, value: V) -> None:
+        row = encoded(value)
+        self._rows.put(key, row)
+        self._at_hand(key, row, value)
+
+    def delete(self, key: str) -> None:
+        """Remove it; a key that is not there is fine."""
+        self._rows.delete(key)
+        self._recent.pop(key, None)
+
+    def items(self) -> Iterator[tuple[str, V]]:
+        """Every row as it is now, decoded anew; they may be changed on the way."""
+        for key, row in list(self._rows.items()):
+            yield key, self._decode(row)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _at_hand(self, key: str, row: bytes, value: V) -> V:
+        if len(self._recent) >= self._most:
+            self._recent.clear()
+        self._recent[key] = (row, value)
+        return value
+
+
+def encoded(value: object) -> bytes:
+    """As it stands in a row; in `migrate` for the step from plain values to encoded ones."""
+    return bytes(memoryview(_encode(value)))  # a copy: the encoder's own keeps half as much again for growing
