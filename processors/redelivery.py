@@ -25,7 +25,7 @@ from processors.redelivery_ids import Ids
 INSTANCE = "dagtel-instance"
 STORAGE_ID = "dagtel-storage-id"
 
-_RUNS = 20_000  # digests of runs kept at hand
+_RUNS = 2048  # digests of runs kept at hand, those that are going on: 300 bytes each
 _MOST_STORAGE_ID = 2**62  # a digest of 63 bits and a storage id still fit 64
 _DIGITS = len(str(_MOST_STORAGE_ID))  # a number of fewer is below it
 
