@@ -98,6 +98,8 @@ class Delivery:
             if not entry.scope.cancelled_caught:  # else its shard's next owner sends it
                 told = self._told(entry, payload)
                 await self._ack(Ack(entry.id, self._outbox.id, receipt, entry.shard, self._outbox.place, told), at_once)
+            # Tenacity leaves the entry in a cycle of objects, which is collected late: not so the bytes.
+            entry.payload = payload = None
 
     def _told(self, entry: Entry, payload: Payload | None) -> Delivered | None:
         """What became of a notification's payload, for those who keep records."""

@@ -4,7 +4,7 @@
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
@@ -47,9 +47,11 @@ class PooledHttp:
         url, socket = _by_socket(url)
         plain = self._plain_is_plain and url.startswith("http:")
         client = await self._client(_NO_TLS if plain else tls or Tls(), socket)
+        sent = _Body(body)
+        length = {"Content-Length": str(len(body))} if body else {}  # else httpx sends a stream in chunks
         try:
             async with client.stream(
-                method, url, content=body or None, headers=dict(headers or {}), timeout=timeout_s
+                method, url, content=sent if body else None, headers={**(headers or {}), **length}, timeout=timeout_s
             ) as answer:
                 content = bytearray()
                 async for chunk in answer.aiter_bytes():
@@ -61,6 +63,8 @@ class PooledHttp:
             raise PermanentError(f"{url!r} is no URL that can be called: {error}") from error
         except httpx.HTTPError as error:
             raise RetryableError(f"no answer from {url}: {error or type(error).__name__}") from error
+        finally:
+            sent.body = b""
 
     async def _client(self, tls: Tls, socket: str) -> httpx.AsyncClient:
         async with self._opening:
@@ -73,6 +77,18 @@ class PooledHttp:
                     client = httpx.AsyncClient(verify=verify, limits=limits, trust_env=True)
                 self._clients[tls, socket] = await self._stack.enter_async_context(client)
             return self._clients[tls, socket]
+
+
+class _Body:
+    """What a request sends, and lets go of with its end: requests and answers of httpx refer to each other, and are
+    collected late (those that saw two collections hardly ever); twenty megabytes of bodies lay about so.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.body
 
 
 def _by_socket(url: str) -> tuple[str, str]:

@@ -1,6 +1,8 @@
 """The whole service on fakes: what goes in comes out once, whatever fails on the way."""
 
+import gc
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -67,6 +69,24 @@ async def test_every_event_comes_out_once_and_a_second_run_has_nothing_to_do(sta
     assert out.messages == list("abcdefg")
     assert await run(plan) == 0
     assert out.messages == list("abcdefg")
+
+
+async def test_what_was_delivered_does_not_wait_for_the_garbage_collector(state: Path) -> None:
+    bodies: list[bytes] = []
+
+    class Keeping(CollectingExporter):
+        def build(self, batch: Batch[Any]) -> list[Payload]:
+            bodies.append(msgspec.json.encode([item.message for item in batch.items]))
+            return [Payload(bodies[-1], len(batch.items))]
+
+        async def send(self, payload: Payload) -> None:
+            gc.disable()  # the service has enabled it
+
+    try:
+        assert await run(a_plan(MemoryReceiver(events(*"abcd")), [], {"out": Keeping()}, state)) == 0
+        assert [sys.getrefcount(body) for body in bodies] == [3] * len(bodies)  # the list, the name, the argument
+    finally:
+        gc.enable()
 
 
 async def test_an_exporter_that_is_away_for_a_while_gets_everything_and_delays_nobody(state: Path) -> None:
