@@ -227,7 +227,7 @@ def _attributes(attributes: Mapping[str, Attribute]) -> list[_Pair]:
     ]
 
 
-@lru_cache(maxsize=16_384)  # jobs, steps and states come again and again: 9 % of a request
+@lru_cache(maxsize=2048)  # jobs, steps and states come again and again: 9 % of a request; run ids would fill any size
 def _short(key: str, value: str) -> msgspec.Raw:
     return msgspec.Raw(_encode(_KeyValue(key, _Text(value))))
 
