@@ -8,8 +8,8 @@ stands `_beside`, in a plain set.
 Invariant: each id of each chunk is either on the spot that its place names, or beside. A place that is free says
 nothing of what is beside: who took it may have been struck out before.
 
-Tried and left: chunks sorted and searched, behind an index of a byte (22 bytes an id, 0.5 µs more); one sorted piece
-(1.2 µs a search); SQLite in memory (0.5 µs); a filter of Bloom's (not exact).
+Tried and left: chunks sorted and searched, behind an index of a byte (22 bytes an id, 0.5 µs more). Not exact: a filter
+of Bloom's.
 """
 
 from array import array
@@ -19,7 +19,7 @@ from operator import itemgetter
 from typing import Final
 
 PLACES: Final = 4
-"""Places for an id, at least. An eighth of the ids is beside; with two a quarter, which takes more than is saved."""
+"""Places for an id, at least: some eighth of the ids is beside."""
 
 MOST: Final = 16_384
 """Ids of a chunk, at most: a chunk that is written again costs 128 KB of a checkpoint."""

@@ -3,7 +3,7 @@
 What comes and goes by the megabyte (fetched records, payloads, the rows of a commit) leaves holes when it lies among
 small pieces that stay. glibc begins so and then moves its bound up to whatever was freed last, to 32 MB; the heap grew
 by 25 MiB a million events, most of it holes. With the bound fixed, a large piece is mapped and given back whole. Two
-heaps for worker threads were 10 MiB more. The price is a page fault for each 4 KiB of large pieces: 1.4 an event.
+heaps for worker threads were 7 MiB more. The price is a page fault for each 4 KiB of large pieces: 1.4 an event.
 
 Tried and left: `malloc_trim` at times (88 MiB come back at the end of a run, but the peak is before), a bound of 1 or
 4 MiB (a tenth and most of the faults less, 4 and 18 MiB more).
