@@ -83,6 +83,8 @@ class Series:
         self._changed: dict[Key, _Figure] = dict(self._figures())
         """With the present figures, as the tables have them: to look each up costs as much as all else in a flush."""
         self._retired: dict[Key, None] = {}
+        self._born: set[Key] = set()
+        """Begun since the last flush: nobody has been told of them, so nobody is told when they end before the next."""
 
     def _figures(self) -> Iterator[tuple[Key, _Figure]]:
         for table in (self._counts, self._gauges, self._buckets):
@@ -150,9 +152,14 @@ class Series:
                 table.delete(key)
                 self._sizes[key[0]] -= 1
                 self._changed.pop(key, None)
-                self._retired[key] = None
+                if key in self._born:
+                    self._born.remove(key)
+                else:
+                    self._retired[key] = None
 
     def _put(self, table: Table[Key, F], key: Key, figure: F) -> None:
+        if key not in table:
+            self._born.add(key)
         table.put(key, figure)
         self._changed[key] = figure
 
@@ -191,6 +198,7 @@ class Series:
                 samples.append(Sample(name, kind, labels(key), self._cumulative(figure), now_ns, help, since_ns))
         self._retired.clear()
         self._changed.clear()
+        self._born.clear()
         return samples
 
     def _cumulative(self, buckets: Buckets) -> HistogramValue:

@@ -219,6 +219,20 @@ async def test_an_event_from_the_far_future_does_not_hold_the_last_update_for_ev
     assert bench.value("asset_last_update_timestamp", "raw/orders") == 1_700_000_001
 
 
+async def test_a_series_that_began_and_ended_between_two_flushes_was_never_told_and_is_not_taken_back() -> None:
+    bench = await figures(event(made()))
+    old = made(metadata={"dagster/row_count": 1, "dagster/table_name": "lake.old.orders"})
+    new = made(at=T0 + 1, metadata={"dagster/row_count": 2, "dagster/table_name": "lake.new.orders"})
+    await bench.feed(event(old))
+    await bench.feed(event(new))
+    assert not [s for s in await bench.flush() if s.value is None]
+    assert bench.value("asset_row_count", "raw/orders", "new") == 2
+    await bench.feed(event(made(at=T0 + 2, metadata={"dagster/row_count": 3, "dagster/table_name": "lake.old.orders"})))
+    await bench.feed(event(made(at=T0 + 3, metadata={"dagster/row_count": 4, "dagster/table_name": "lake.new.orders"})))
+    told = {s.labels: s.value for s in await bench.flush() if s.name == "asset_row_count"}
+    assert told == {(("asset_name", "raw/orders"), ("schema", "new")): 4}
+
+
 async def test_checks_are_counted_by_status_and_severity_and_have_one_passed_series() -> None:
     bench = await figures(event(checked(False, severity="WARN")), event(checked(True, at=T0 + 1)))
     assert bench.value("asset_check_evaluations_total", "raw/orders", "not_null", "WARN", "failed") == 1
