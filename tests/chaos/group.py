@@ -22,6 +22,7 @@ PORTS_APART = 10
 """The own pages of the second worker of a supervisor are so much higher; see docs/cluster.md."""
 ASK_S = 0.1
 """A condition often means to ask each of them; asked more often they would do little else."""
+STEADY_S = 3.0
 SESSION_S = size(6, 10)
 """After so long Kafka gives the partitions of a member that is silent to others."""
 
@@ -111,6 +112,20 @@ class Group(Scene):
             has = {name: member.shards for name, member in self.members.items()}
             reads = {name for name, shards in has.items() if any(shard.startswith(f"{self.name}/") for shard in shards)}
             return reads == set(names) and sum(WHOLE in shards for shards in has.values()) == 1
+
+        return found
+
+    def settled(self, *names: str) -> Callable[[], bool]:
+        """The same, and that it has been so for STEADY_S with one owner: each of the two groups balances by itself, and
+        the last who joins may take the whole from who had it for a second."""
+        shared, since, whose = self.share(*names), time.monotonic(), ""
+
+        def found() -> bool:
+            nonlocal since, whose
+            owner = self.owner() if shared() else None
+            if owner is None or owner.name != whose:
+                since, whose = time.monotonic(), owner.name if owner else ""
+            return bool(whose) and time.monotonic() - since >= STEADY_S
 
         return found
 

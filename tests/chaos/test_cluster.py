@@ -145,7 +145,7 @@ def test_an_owner_that_stood_still_and_was_replaced_writes_and_sends_nothing_mor
         for name in ("a", "b"):
             here.join(name)
         async with flowing(here, alerts, here.backends["kafka"]) as flow:
-            await flow.until("both share the work", here.share("a", "b"))
+            await flow.until("both share the work", here.settled("a", "b"))
             for _ in range(ROUNDS):
                 old = await anyio.to_thread.run_sync(here.wait, "somebody counts", here.owner)
                 proxy.fault = "refusing"  # so that it has alerts in its hands that are not delivered
@@ -166,7 +166,7 @@ def test_an_owner_that_stood_still_and_was_replaced_writes_and_sends_nothing_mor
                 assert old.log.count(OWNER) == owned, "it took something back"
                 await flow.told(await flow.ticks(AFTER_TICKS))
                 here.join(old.name)
-                await flow.until("both share the work", here.share("a", "b"))
+                await flow.until("both share the work", here.settled("a", "b"))
         return flow.made
 
     made = anyio.run(live)
