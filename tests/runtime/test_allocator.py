@@ -15,10 +15,10 @@ def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 
 assert keep_whole()
-bytes(8 << 20)  # glibc would take the next ones, up to this size, from its heap
+bytes(16 << 20)  # glibc would take the next ones, up to this size, from its heap
 large, small = [], []
-for _ in range(32):
-    large.append(b"x" * (2 << 20))
+for _ in range(12):
+    large.append(b"x" * (6 << 20))
     small.append(b"x" * 100_000)  # keeps holes apart, and the end of the heap where it is
 before = resident()
 del large
