@@ -4,25 +4,19 @@
 is held by whom) are made of the tables: they are not trusted after a call that raised, and made anew.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
-from typing import Final
 
 import msgspec
 
 from pipeline.components import State, Table
+from pipeline.encoded_rows import EncodedRows
 from pipeline.signals import Alert, Decision
 from processors import alert_timers
 from processors.alert_recorder import Recorder
 from processors.alert_state import Life, Policy
 
 Order = list[tuple[int, str]]
-
-RECENT: Final = 1000
-"""Lives that are at hand decoded."""
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode: Callable[[bytes], Life] = msgspec.msgpack.Decoder(Life).decode
 
 
 class Past(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -34,58 +28,14 @@ class Past(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     decisions: tuple[Decision, ...] = ()
 
 
-class Lives:
-    """Open lives by fingerprint, kept encoded: a hundred thousand take 150 MB (as objects 200, and 260 once they were
-    read back, when they share nothing). The latest that were looked at are at hand.
-    """
-
-    def __init__(self, state: State) -> None:
-        # Version 1 had no flapping, holds, channels and groups: what its rows lack has defaults that say so.
-        self._rows: Table[str, bytes] = state.table("lives", str, bytes, 2, {1: _second_life})
-        self._recent: dict[str, tuple[bytes, Life]] = {}
-
-    def get(self, fingerprint: str) -> Life | None:
-        """The life, if it is open."""
-        row = self._rows.get(fingerprint)
-        if row is None:
-            return None
-        known = self._recent.get(fingerprint)
-        if known is not None and known[0] is row:  # that very row: a call that was undone has put another one back
-            return known[1]
-        return self._at_hand(fingerprint, row, _decode(row))
-
-    def put(self, fingerprint: str, life: Life) -> None:
-        """Open it, or change it."""
-        row = bytes(memoryview(_encode(life)))  # a copy: the encoder's own keeps half as much again for growing
-        self._rows.put(fingerprint, row)
-        self._at_hand(fingerprint, row, life)
-
-    def delete(self, fingerprint: str) -> None:
-        """It is over."""
-        self._rows.delete(fingerprint)
-        self._recent.pop(fingerprint, None)
-
-    def all(self) -> Iterator[tuple[str, Life]]:
-        """Every open life as it is now; they may be changed on the way."""
-        for fingerprint, row in list(self._rows.items()):
-            yield fingerprint, _decode(row)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def _at_hand(self, fingerprint: str, row: bytes, life: Life) -> Life:
-        if len(self._recent) >= RECENT:
-            self._recent.clear()
-        self._recent[fingerprint] = (row, life)
-        return life
-
-
 class Book:
     """A call of the component stands between `begin` and `done`."""
 
     def __init__(self, state: State, policy: Policy, max_remembered: int, recorder: Recorder) -> None:
         self._policy, self._max_remembered, self._recorder = policy, max_remembered, recorder
-        self.lives = Lives(state)
+        # A hundred thousand take 150 MB (as objects 200, and 260 once they were read back, when they share nothing).
+        # Version 1 had no flapping, holds, channels and groups: what its rows lack has defaults that say so.
+        self.lives = EncodedRows(state, "lives", Life, 2, {1: _second_life})
         self._failing: Table[tuple[str, str], int] = state.table("failing", tuple[str, str], int, version=1)
         self._past: Table[str, Past] = state.table("past", str, Past, 2, {1: _as_it_is})
         self._homes: Table[str, str] = state.table("homes", str, str, version=1)
@@ -137,7 +87,7 @@ class Book:
         """Open lives of the asset."""
         if self._by_asset is None:
             self._by_asset = {}
-            for fingerprint, life in self.lives.all():
+            for fingerprint, life in self.lives.items():
                 if life.asset:
                     self._by_asset.setdefault(life.asset, set()).add((fingerprint, None))
             for (fingerprint, part), _ in self._failing.items():
@@ -258,11 +208,11 @@ class Book:
         if self._whole and len(self._timers) <= 2 * len(self.lives) + 1000:
             return
         self._taken, due = "", alert_timers.due
-        self._timers = [(at, key) for key, life in self.lives.all() if (at := due(life, self._policy)) is not None]
+        self._timers = [(at, key) for key, life in self.lives.items() if (at := due(life, self._policy)) is not None]
         heapify(self._timers)
         self._by_asset = None
         self._held_by = {}
-        for key, life in self.lives.all():
+        for key, life in self.lives.items():
             if life.held_by:
                 self._held_by.setdefault(life.held_by, set()).add(key)
         self._whole = True

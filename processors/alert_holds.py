@@ -54,7 +54,7 @@ class Holds:
     def silence(self, command: Silence) -> None:
         """From now on nothing is told of what it lies over."""
         if self._silences.add(command):
-            for life in [life for _, life in self._book.lives.all() if not life.held]:
+            for life in [life for _, life in self._book.lives.items() if not life.held]:
                 if self._silences.matches(command, life.finding):
                     detail = f"{command.id} by {command.by}"
                     self._book.keep(alert_life.hold(life, "silenced", command.until_ns, command.now_ns, detail))
@@ -62,7 +62,7 @@ class Holds:
     def expire(self, command: Expire) -> None:
         """A silence ends before its time: what it held is asked again."""
         if self._silences.expire(command.silence):
-            for life in [life for _, life in self._book.lives.all() if life.held == "silenced"]:
+            for life in [life for _, life in self._book.lives.items() if life.held == "silenced"]:
                 self._book.keep(msgspec.structs.replace(life, held_until_ns=command.now_ns))
 
     def _cause(self, finding: Alert) -> Life | None:

@@ -123,7 +123,7 @@ class Voice:
         told = list(self._rate.on_time(now_ns))
         at = self._list.due()
         if at is not None and at <= now_ns:
-            alert = self._list.on_time(self._book.lives.all(), now_ns)
+            alert = self._list.on_time(self._book.lives.items(), now_ns)
             if alert is not None:
                 told += self.say_alone(alert, now_ns)
         return told

@@ -99,7 +99,7 @@ class Dedup:
         """
         told = list(await self.on_time(now_ns))
         self._book.begin()
-        waiting = [life for _, life in self._book.lives.all() if life.held in ("group_wait", "catching_up")]
+        waiting = [life for _, life in self._book.lives.items() if life.held in ("group_wait", "catching_up")]
         for life in sorted(waiting, key=lambda life: (life.began_ns, life.fingerprint)):
             now = max(now_ns, life.latest_ns)
             told += self._voice.say(life, alert_timers.released(life, now, self._policy), now)
@@ -251,7 +251,7 @@ class Dedup:
 
     def _caught_up(self, now_ns: int) -> None:
         """What is still open is told, as late; what failed last long ago is only listed."""
-        for life in [life for _, life in self._book.lives.all()]:
+        for life in [life for _, life in self._book.lives.items()]:
             due = alert_timers.due(life, self._policy)
             if life.held == "catching_up" and not life.held_until_ns:
                 old = bool(self._policy.chronic_ns) and now_ns - life.latest_ns > self._policy.chronic_ns

@@ -692,7 +692,7 @@ async def test_nothing_is_lost_nothing_is_told_after_its_end_and_no_channel_gets
     known = {alert.fingerprint for alert in heard}
     known |= {member.key.partition("#")[0] for alert in heard for member in alert.members}
     dedup = driver.dedup
-    for fingerprint, life in dedup._book.lives.all() if dedup else ():
+    for fingerprint, life in dedup._book.lives.items() if dedup else ():
         assert not life.failing or fingerprint in known or life.held == "inhibited", f"{fingerprint} was never told"
         assert life.held in ("", "inhibited", "muted"), f"{fingerprint} is still held: {life.held}"
 
@@ -732,4 +732,4 @@ async def test_the_counts_of_ends_are_the_failures(steps: list[tuple[str, bool, 
     unheard = [alert for alert in told if alert.state == "firing"]
     assert untold >= 0
     assert len({alert.key for alert in unheard}) == len(unheard)
-    assert not driver.dedup or not list(driver.dedup._book.lives.all())
+    assert not driver.dedup or not list(driver.dedup._book.lives.items())
