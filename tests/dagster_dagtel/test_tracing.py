@@ -175,8 +175,8 @@ def test_a_collector_that_hangs_holds_a_step_up_for_the_timeout_at_most(monkeypa
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     before = time.monotonic()
     assert not flush(timeout_s=0.05)
-    assert not flush(timeout_s=5.0)  # the first one still hangs: not joined by a second, and not waited for
-    assert time.monotonic() - before < 3
+    assert not flush(timeout_s=60.0)  # the first one still hangs: not joined by a second, and not waited for
+    assert time.monotonic() - before < 30
     assert provider.calls == 1
     provider.let_go.set()
     for thread in threading.enumerate():
