@@ -18,7 +18,7 @@ from anyio import to_thread
 from exporters.append_file import AppendFile, Mark
 from exporters.json_lines import Item, encode_lines, without_edges
 from pipeline.batch import Batch
-from pipeline.components import Context, ExporterSpec, Payload, Receipt, runs
+from pipeline.components import Context, ExporterSpec, Payload, Receipt, join_payloads
 from pipeline.delivery import Delivery
 from pipeline.errors import ConfigError, RetryableError
 from pipeline.options import Duration, Size
@@ -80,11 +80,7 @@ class File:
 
     def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
         """The lines of several as one, where they fit into a file that is put aside at a size."""
-        largest = self._config.rotation.max_size or sys.maxsize
-        return [
-            Payload(b"".join([payload.body for payload in run]), sum(payload.items for payload in run))
-            for run in runs(payloads, most, largest)
-        ]
+        return join_payloads(payloads, most, b"".join, self._config.rotation.max_size or sys.maxsize)
 
     async def send(self, payload: Payload) -> Receipt | None:
         """Append it. Raises RetryableError while the disk does not take it; then no part of it stays."""

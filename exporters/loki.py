@@ -14,10 +14,11 @@ from typing import Final, Literal
 import msgspec
 
 from exporters.gzipped import gzipped
+from exporters.json_list import one_list
 from exporters.log_lines import json_lines
 from pipeline.addresses import url_fault
 from pipeline.batch import Batch
-from pipeline.components import Context, ExporterSpec, Payload, Receipt, runs
+from pipeline.components import Context, ExporterSpec, Payload, Receipt, join_payloads
 from pipeline.errors import PartialError
 from pipeline.http import HttpClient, Response, Tls, expect_no_page, expect_ok
 from pipeline.options import Secret, Size
@@ -28,8 +29,6 @@ MetadataField = Literal[
     "run_id", "trace_id", "span_id", "job_name", "step_key", "asset_name", "partition", "event_id", "status", "event"
 ]
 
-_OPENING: Final = b'{"streams":['
-_CLOSING: Final = b"]}"
 _PUSH: Final = "/loki/api/v1/push"
 _LABEL_MAX: Final = 1024
 _ENTRY_ROOM: Final = 64  # bytes that an entry takes beside its line: time, quotes, brackets
@@ -144,7 +143,7 @@ class Loki:
 
     def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
         """Pushes of several into one of at most `max_bytes`. A stream may stand in it more than once."""
-        return [_joined(run) for run in runs(payloads, most, self._config.max_bytes)]
+        return join_payloads(payloads, most, one_list, self._config.max_bytes)
 
     def seal(self, payload: Payload) -> Payload:
         """Compress it."""
@@ -166,14 +165,6 @@ class Loki:
         _expect_all_kept(response)
         expect_no_page(expect_ok(response, "Loki", retryable=_RETRYABLE), "Loki")
         return None
-
-
-def _joined(run: Sequence[Payload]) -> Payload:
-    if len(run) == 1:
-        return run[0]
-    streams = [memoryview(payload.body)[len(_OPENING) : -len(_CLOSING)] for payload in run]  # copied once, by `join`
-    parts = [part for stream in streams for part in (b",", stream)]
-    return Payload(b"".join([_OPENING, *parts[1:], _CLOSING]), sum(payload.items for payload in run))
 
 
 def _expect_all_kept(response: Response) -> None:

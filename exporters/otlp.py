@@ -12,11 +12,12 @@ import msgspec
 
 from exporters import otlp_json
 from exporters.gzipped import gzipped
+from exporters.json_list import one_list
 from exporters.valid_text import valid_items
 from pipeline import names
 from pipeline.addresses import url_fault
 from pipeline.batch import Batch
-from pipeline.components import Context, ExporterSpec, Payload, Receipt, runs
+from pipeline.components import Context, ExporterSpec, Payload, Receipt, join_payloads
 from pipeline.errors import PartialError
 from pipeline.http import HttpClient, Response, Tls, expect_no_page, expect_ok
 from pipeline.options import Secret
@@ -108,14 +109,9 @@ class Otlp:
 
     def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
         """Requests of several into one. Their resources stand side by side, as a Collector's batches leave them."""
-        return [self._joined(run) for run in runs(payloads, most, _LARGEST)]
-
-    def _joined(self, run: Sequence[Payload]) -> Payload:
-        if len(run) == 1:
-            return run[0]
-        headers, bodies = run[0].headers, [payload.body for payload in run]
-        joined = b"".join(bodies) if self._proto else otlp_json.joined(bodies)  # messages of protobuf add up
-        return Payload(joined, sum(payload.items for payload in run), headers=headers)
+        return join_payloads(
+            payloads, most, b"".join if self._proto else one_list, _LARGEST
+        )  # messages of protobuf add up
 
     def seal(self, payload: Payload) -> Payload:
         """Compress it."""

@@ -159,14 +159,6 @@ def logs_request(records: Sequence[LogRecord], resource: Labels) -> bytes:
     return _encode(_LogsRequest(groups))
 
 
-def joined(requests: Sequence[bytes]) -> bytes:
-    """Requests of one kind, as the two above make them, as one."""
-    start = requests[0].index(b"[") + 1
-    insides = [memoryview(request)[start:-2] for request in requests]  # copied once, by `join`
-    parts = [part for inside in insides for part in (b",", inside)]
-    return b"".join([requests[0][:start], *parts[1:], b"]}"])
-
-
 def unix_nano(at_ns: int) -> int:
     """The time as fixed64 can hold it."""
     return min(max(0, at_ns), _LAST)

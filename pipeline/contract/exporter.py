@@ -1,7 +1,7 @@
 """Exporters: items become payloads, which are sent until they are acknowledged."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
@@ -69,15 +69,22 @@ class Joins(Protocol):
         ...
 
 
-def runs(payloads: Sequence[Payload], most: int, max_bytes: int = sys.maxsize) -> Iterator[list[Payload]]:
-    """Payloads in the runs that fit into one: of equal headers, with at most `most` items and `max_bytes` of bodies."""
-    run: list[Payload] = []
+def join_payloads(
+    payloads: Sequence[Payload], most: int, bodies: Callable[[Sequence[bytes]], bytes], max_bytes: int = sys.maxsize
+) -> list[Payload]:
+    """Payloads of equal headers that follow each other as one, of at most `most` items and `max_bytes` of bodies each.
+    `bodies` makes one body of several. What is larger alone stays as it is."""
+    runs: list[list[Payload]] = []
     items = size = 0
     for payload in payloads:
         items, size = items + payload.items, size + len(payload.body)
-        if run and (items > most or size > max_bytes or payload.headers != run[0].headers):
-            yield run
-            run, items, size = [], payload.items, len(payload.body)
-        run.append(payload)
-    if run:
-        yield run
+        if not runs or items > most or size > max_bytes or payload.headers != runs[-1][0].headers:
+            runs.append([])
+            items, size = payload.items, len(payload.body)
+        runs[-1].append(payload)
+    return [run[0] if len(run) == 1 else _as_one(run, bodies) for run in runs]
+
+
+def _as_one(run: Sequence[Payload], bodies: Callable[[Sequence[bytes]], bytes]) -> Payload:
+    body = bodies([payload.body for payload in run])
+    return Payload(body, sum(payload.items for payload in run), headers=run[0].headers)

@@ -13,7 +13,7 @@ import ctypes
 from typing import Final
 
 LARGE: Final = 4 << 20
-"""Bytes."""
+"""Bytes from which on a piece is mapped by itself."""
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 

@@ -60,10 +60,11 @@ class DomainTime:
         """A receiver has put a read."""
         self._missing.discard(receiver)
 
-    def add(self, source: str, now_ns: int = 0, leads: bool = True) -> None:
-        """A source is taken on; `now_ns` is the time it stood at. It counts as behind until its first read. `leads`:
-        it leads to the whole, which follows it."""
-        self._sources[source] = _SourceTime(now_ns, leads)
+    def add(self, source: str, now_ns: int = 0, leads: bool = True, stored_ns: int = 0) -> None:
+        """A source is taken on; `now_ns` is the time of its last record, `stored_ns` what `to_store` gave, else 0.
+        It counts as behind until its first read. `leads`: it leads to the whole, which follows it."""
+        events = self.mode == "events"  # else what is stored is of a run with the other clock
+        self._sources[source] = _SourceTime((stored_ns if events else 0) or now_ns, leads)
 
     def remove(self, source: str) -> None:
         """A source is given up and holds nobody back."""
@@ -111,9 +112,10 @@ class DomainTime:
         times = {source: clock.now_ns for source, clock in self._sources.items() if source in shards}
         return {**times, WHOLE: self._whole_ns} if WHOLE in shards else times
 
-    def go_on(self, whole_ns: int) -> None:
-        """The whole is taken on, at the time that it had come to; 0: nobody knows."""
-        self._whole_ns = max(self._whole_ns, whole_ns)
+    def add_whole(self, stored_ns: int) -> None:
+        """The whole is taken on; `stored_ns` as for a source."""
+        if self.mode == "events":
+            self._whole_ns = max(self._whole_ns, stored_ns)
 
     def read(self, source: str, behind: bool, wall_ns: int) -> None:
         """A read was processed: is the source still behind? If not it lives in the wall's time from now on."""

@@ -110,11 +110,10 @@ class Outbox:
         built, self._built = self._built, []
         if len(built) < 2 or not isinstance(self.exporter, Joins):
             return built
-        few = [row for row in built if self._stays_whole(row)]
+        few: list[OutboxRow] = []
         by_shard: dict[str, list[OutboxRow]] = {}
         for row in built:
-            if not self._stays_whole(row):
-                by_shard.setdefault(row.shard, []).append(row)
+            (few if self._stays_whole(row) else by_shard.setdefault(row.shard, [])).append(row)
         for shard, rows in by_shard.items():
             few += self._joined(rows, shard, self.exporter)
         return few

@@ -142,10 +142,10 @@ class Ownership:
             if state.position is not None:
                 self.positions[shard] = state.position
             if shard == WHOLE:
-                self._time.go_on(state.time_ns)
+                self._time.add_whole(state.time_ns)
             else:
-                read = state.position.at_ns if state.position else 0
-                self._time.add(shard, state.time_ns or read, self._leads(shards[shard]))
+                read_ns = state.position.at_ns if state.position else 0
+                self._time.add(shard, read_ns, self._leads(shards[shard]), state.time_ns)
         if WHOLE in shards:
             self._time.wait_for([id for id in self.shop.plan.receivers if self._waited_for(id)], self._clock.wall_ns())
             self.shop.begin_whole()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy import Connection
 
-from pipeline.store.records import Commit, StateRow, places, plain_letter
+from pipeline.store.records import Commit, StateRow, plain_letter, stored_positions
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -51,7 +51,7 @@ def write(connection: Connection, commit: Commit) -> str | None:
         for shard, epoch in commit.epochs.items():
             if found.get(shard) != epoch:
                 return shard
-    _run(connection, _POSITIONS, [(source, _encode(place)) for source, place in places(commit)])
+    _run(connection, _POSITIONS, [(source, _encode(position)) for source, position in stored_positions(commit)])
     _run(connection, _KEPT, [(r.shard, r.owner, r.name, r.key, r.version, r.value) for r in commit.rows if _is_kept(r)])
     _run(connection, _GONE, [(r.shard, r.owner, r.name, r.key) for r in commit.rows if not _is_kept(r)])
     outbox = [

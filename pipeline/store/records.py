@@ -117,17 +117,17 @@ class Commit(msgspec.Struct, frozen=True):
     replayed: Sequence[int] = ()
 
 
-class Place(Position, frozen=True, omit_defaults=True):
+class StoredPosition(Position, frozen=True, omit_defaults=True):
     """A position as it is stored: with the domain time that its shard has come to (Unix ns), 0 where nobody says."""
 
     time_ns: int = 0
 
 
-def places(commit: Commit) -> Iterator[tuple[str, Place]]:
+def stored_positions(commit: Commit) -> Iterator[tuple[str, StoredPosition]]:
     """The positions that it moves, by source, each with its time; a time without a position stands at 0."""
     for source in {**commit.positions, **commit.times}:
         at = commit.positions.get(source) or Position(0)
-        yield source, Place(at.next, at.at_ns, at.crc, at.note, commit.times.get(source, 0))
+        yield source, StoredPosition(at.next, at.at_ns, at.crc, at.note, commit.times.get(source, 0))
 
 
 class ShardState(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from functools import cache
 
 import msgspec
 
-from pipeline.store.records import Commit, places, plain_letter
+from pipeline.store.records import Commit, plain_letter, stored_positions
 from pipeline.store.transaction import Value
 
 MOST_VALUES = 32_766
@@ -95,7 +95,8 @@ def write(connection: sqlite3.Connection, commit: Commit) -> str | None:
 
 def _is_one_delete(commit: Commit) -> bool:
     """An acknowledgement or some, and nothing else: one statement is a transaction by itself."""
-    others = commit.epochs or commit.positions or commit.rows or commit.outbox or commit.dead or commit.replayed
+    moved = commit.epochs or commit.positions or commit.times
+    others = moved or commit.rows or commit.outbox or commit.dead or commit.replayed
     return not others and all(ack.receipt is None for ack in commit.acks)
 
 
@@ -109,7 +110,9 @@ def _taken_over(connection: sqlite3.Connection, commit: Commit) -> str | None:
 
 def _write_all(connection: sqlite3.Connection, commit: Commit) -> None:
     if commit.positions or commit.times:
-        _POSITIONS.run(connection, [v for source, place in places(commit) for v in (source, _encode(place))])
+        _POSITIONS.run(
+            connection, [v for source, position in stored_positions(commit) for v in (source, _encode(position))]
+        )
     if commit.rows:
         _write_rows(connection, commit)
     if commit.outbox:

@@ -25,9 +25,9 @@ from pipeline.store.records import (
     Commit,
     DeadLetter,
     OutboxRow,
-    Place,
     ShardState,
     StateRow,
+    StoredPosition,
     StoredRow,
     Waiting,
 )
@@ -49,7 +49,7 @@ KEPT_NS: Final = 30 * DAY
 _LETTER: Final = ", ".join(DeadLetter.__struct_fields__)
 
 _position = msgspec.msgpack.Decoder(Position).decode
-_place = msgspec.msgpack.Decoder(Place).decode
+_stored_position = msgspec.msgpack.Decoder(StoredPosition).decode
 _payload = msgspec.msgpack.Decoder(Payload).decode
 
 
@@ -146,15 +146,15 @@ class StateStore:
             stored = 'SELECT shard, owner, name, "key", version, value FROM rows WHERE shard IN'
             for shard, owner, name, key, version, value in tx.run(f"{stored} ({marks(epochs)})", *epochs):
                 rows[shard].setdefault((owner, name), []).append((key, version, value))
-            places = _stored_at(tx, list(epochs))
+            stored_at = _stored_at(tx, list(epochs))
             waiting = _waiting(tx, f"WHERE shard IN ({marks(epochs)})", *epochs)
         return {
             shard: ShardState(
                 epoch,
                 rows[shard],
-                _position(places[shard]) if shard in places else None,
+                _position(stored_at[shard]) if shard in stored_at else None,
                 [row for row in waiting if row.shard == shard],
-                _place(places[shard]).time_ns if shard in places else 0,
+                _stored_position(stored_at[shard]).time_ns if shard in stored_at else 0,
             )
             for shard, epoch in epochs.items()
         }

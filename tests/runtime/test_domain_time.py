@@ -85,8 +85,8 @@ def test_with_the_clock_of_events_the_time_that_was_come_to_is_stored_and_goes_o
     before.whole(NOW)
     stored = before.to_store({"a", WHOLE})
     assert stored == {"a": 9 * SECOND, WHOLE: 9 * SECOND}
-    after.go_on(stored[WHOLE])
-    after.add("a", stored["a"])
+    after.add_whole(stored[WHOLE])
+    after.add("a", stored_ns=stored["a"])
     assert stamped(after, "a", event(0, 4 * SECOND)) == [9 * SECOND]
 
 
@@ -98,9 +98,9 @@ def test_the_whole_does_not_go_back_to_a_source_that_had_been_read_to_its_end() 
     before.read("b", behind=False, wall_ns=NOW)
     assert before.whole(NOW) == 9 * SECOND
     stored = before.to_store({"a", "b", WHOLE})
-    after.go_on(stored[WHOLE])
-    after.add("a", stored["a"])
-    after.add("b", stored["b"])
+    after.add_whole(stored[WHOLE])
+    after.add("a", stored_ns=stored["a"])
+    after.add("b", stored_ns=stored["b"])
     assert after.whole(NOW) == 9 * SECOND
 
 
@@ -109,3 +109,12 @@ def test_with_the_systems_clock_the_positions_say_it_all() -> None:
     time.add("a")
     stamped(time, "a", event(9 * SECOND), event(3 * SECOND))
     assert time.to_store({"a", WHOLE}) == {}
+
+
+def test_what_the_events_clock_stored_does_not_move_the_systems() -> None:
+    time = DomainTime("system")
+    time.add_whole(NOW + DAY)
+    time.add("a", 3 * SECOND, stored_ns=NOW + DAY)
+    assert time.of("a", NOW) == 3 * SECOND
+    time.read("a", behind=False, wall_ns=NOW)
+    assert time.whole(NOW) == NOW

@@ -21,7 +21,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.batch import Batch
 from pipeline.clock import SECOND
-from pipeline.components import ConnectorSpec, Context, ExporterSpec, Payload, ProcessorSpec, ReceiverSpec, Table, runs
+from pipeline.components import (
+    ConnectorSpec,
+    Context,
+    ExporterSpec,
+    Payload,
+    ProcessorSpec,
+    ReceiverSpec,
+    Table,
+    join_payloads,
+)
 from pipeline.config.model import ServiceConfig
 from pipeline.delivery import Delivery, QueueBatch, SendingQueue
 from pipeline.events import Event
@@ -114,10 +123,7 @@ class Collecting:
         return [Payload(msgspec.json.encode(list(batch.items)), len(batch.items))]
 
     def joined(self, payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
-        return [
-            Payload(b"[" + b",".join([payload.body[1:-1] for payload in run]) + b"]", sum(p.items for p in run))
-            for run in runs(payloads, most)
-        ]
+        return join_payloads(payloads, most, lambda bodies: b"[" + b",".join([body[1:-1] for body in bodies]) + b"]")
 
     async def send(self, payload: Payload) -> None:
         self._world.append(payload.body)

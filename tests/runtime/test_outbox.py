@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pipeline.batch import WHOLE, Batch
-from pipeline.components import ExporterSpec, Payload, runs
+from pipeline.components import ExporterSpec, Payload, join_payloads
 from pipeline.delivery import Delivery, QueueBatch, SendingQueue
 from pipeline.runtime import outbox as module
 from pipeline.runtime.dead_letters import DeadLetters
@@ -20,12 +20,15 @@ from pipeline.testing.fakes import CollectingExporter
 pytestmark = pytest.mark.anyio
 
 
+def one_list(bodies: Sequence[bytes]) -> bytes:
+    return msgspec.json.encode([text for body in bodies for text in msgspec.json.decode(body)])
+
+
 class Joining(CollectingExporter):
     """Joins lists of messages."""
 
     def joined(self, payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
-        found = [(run, [text for p in run for text in msgspec.json.decode(p.body)]) for run in runs(payloads, most)]
-        return [Payload(msgspec.json.encode(texts), len(texts)) for _, texts in found]
+        return join_payloads(payloads, most, one_list)
 
 
 class Lossy(Joining):

@@ -1,0 +1,11 @@
+"""Requests of JSON that hold one list, such as Loki's pushes and OTLP's, as one."""
+
+from collections.abc import Sequence
+
+
+def one_list(bodies: Sequence[bytes]) -> bytes:
+    """Objects `{"name":[…]}` of one name, without spaces between, as one with the items of all, in order."""
+    start = bodies[0].index(b"[") + 1
+    insides = [memoryview(body)[start:-2] for body in bodies]  # copied once, by `join`
+    parts = [part for inside in insides for part in (b",", inside)]
+    return b"".join([bodies[0][:start], *parts[1:], b"]}"])
