@@ -134,6 +134,7 @@ class Freshness:
     def _begin(self) -> None:
         """A call begins. If the one before has raised, its rows were undone, and what is beside them must follow."""
         if self._in_doubt:
+            self._gauges.forget()
             self._watches.reckon()
             self._budgets.reckon()
         self._in_doubt = True

@@ -25,6 +25,12 @@ class Gauges:
         """An asset has figures from now on."""
         self._slots[crc32(asset.encode("utf-8", "surrogatepass")) % self._every_s][asset] = None
 
+    def forget(self) -> None:
+        """Which assets have figures is told anew; those of which something was given still have to be ended."""
+        self._slots.clear()
+        for asset in self._given:
+            self.add(asset)
+
     def flush(self, now_ns: int) -> list[Sample]:
         """What is due since the last flush; after a start, everything."""
         now_s, last_s = now_ns // SECOND, self._last_s

@@ -43,7 +43,7 @@ class Watches:
 
     def reckon(self) -> None:
         """What is kept beside the table, from the table: after a start, and after a call that raised."""
-        self._parts: dict[str, set[str]] = {}  # of each asset, perhaps with some that are gone
+        self._parts: dict[str, set[str]] = {}  # of each asset
         self._assets = 0
         for key, _ in self._watches.items():
             self._noted(key)
@@ -147,6 +147,10 @@ class Watches:
             given += self._turned(key, freshness_watch.wiped(watch, now_ns), now_ns)
             if key[1]:
                 self._watches.delete(key)
+                self._parts[asset].discard(key[1])
+        whole = self._watches.get((asset, ""))
+        if whole is not None:
+            self._aim((asset, ""), whole, now_ns)  # without partitions it speaks for itself again
         return given
 
     def over(self, now_ns: int) -> list[Alert]:

@@ -91,7 +91,8 @@ class _Changed(msgspec.Struct, frozen=True):
 
     def standing(self, now_ns: int, policy: Policy) -> Standing:
         life, over = self.life, bool(self.ended_ns)
-        alert = as_it_stands(life, max(now_ns, life.latest_ns), over, policy)
+        # What is over stands as at its end, whenever the barrier comes: a crash before that changes nothing of it.
+        alert = as_it_stands(life, self.ended_ns or max(now_ns, life.latest_ns), over, policy)
         status: Status = "escalated" if life.escalated_ns else "firing" if life.told else "held"
         return Standing(
             key=life.key,

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.integration.conftest import ROOT
+from tests.ports import free_port
 
 SCRIPT = ROOT / "tests" / "backends" / "kafka"
 NODES = (1, 2, 3)
@@ -26,7 +26,7 @@ class Cluster:
         self._environment = {
             **os.environ,
             "BACKENDS_RUN": str(folder / "backends"),
-            "KAFKA_PORT": str(_six_free_ports()),
+            "KAFKA_PORT": str(free_port(1, 2, 3, 4, 5)),
             "KAFKA_HEAP": "256m",
         }
         for variable in ("KAFKA_SASL", "KAFKA_TLS", "KAFKA_EXTRA"):
@@ -80,23 +80,6 @@ async def coordinator(bootstrap: str, group: str) -> int:
         return int(await admin.find_coordinator(group))
     finally:
         await admin.close()
-
-
-def _six_free_ports() -> int:
-    """The first of six ports in a row that nobody has."""
-    for first in range(21000, 32000, 7):
-        taken = []
-        try:
-            for port in range(first, first + 6):
-                taken.append(socket.socket())
-                taken[-1].bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-        finally:
-            for each in taken:
-                each.close()
-    raise AssertionError("no six free ports in a row")
 
 
 @contextmanager

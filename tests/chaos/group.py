@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ import pytest
 
 from pipeline.batch import WHOLE
 from tests.chaos.scene import Scene, size
-from tests.integration.conftest import ROOT, Daemon, free_port, series
+from tests.integration.conftest import ROOT, Daemon, series
+from tests.ports import free_port
 
 POSTGRES = "DAGTEL_TEST_POSTGRES"
 PORTS_APART = 10
@@ -166,18 +166,6 @@ def shards_at(address: str) -> set[str]:
 def children(pid: int) -> list[int]:
     """The processes that a process has started."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def two_ports() -> int:
-    """A port that is free, as is the one PORTS_APART higher."""
-    while True:
-        first = free_port()
-        with socket.socket() as second:
-            try:
-                second.bind(("127.0.0.1", first + PORTS_APART))
-            except OSError:
-                continue
-            return first
 
 
 def figures(address: str, name: str) -> dict[frozenset[tuple[str, str]], float]:

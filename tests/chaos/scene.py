@@ -16,7 +16,8 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.events import Truth
-from tests.integration.conftest import ROOT, Daemon, free_port, jaeger_trace, series, until
+from tests.integration.conftest import ROOT, Daemon, jaeger_trace, series, until
+from tests.ports import free_port
 
 HERE = Path(__file__).parent
 LONG = os.environ.get("DAGTEL_CHAOS") == "long"

@@ -21,7 +21,8 @@ from urllib.request import urlopen
 import msgspec
 
 from tests.chaos.scene import LONG, Counters, Scene
-from tests.integration.conftest import ROOT, free_port
+from tests.integration.conftest import ROOT
+from tests.ports import free_port
 
 START_S = 15.0
 """The first scrape after a start comes no later."""

@@ -14,10 +14,11 @@ from benchmarks.load import Record
 from tests.chaos.events import Truth, fill, make_topic, mixed, recorded_at
 from tests.chaos.faulty import Faulty, faulty
 from tests.chaos.flow import Flow, fired, flowing
-from tests.chaos.group import PORTS_APART, POSTGRES, SESSION_S, Group, Member, children, figures, shards_at, two_ports
+from tests.chaos.group import PORTS_APART, POSTGRES, SESSION_S, Group, Member, children, figures, shards_at
 from tests.chaos.scene import different, is_ready, size, undisturbed
 from tests.chaos.table import Row, record, seconds
 from tests.integration.conftest import ROOT
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -192,7 +193,7 @@ def test_workers_of_one_supervisor_share_the_work_and_are_started_again(
     url, alerts = webhook
     here = group("workers", url)
     took: list[float] = []
-    base, health = two_ports(), two_ports()
+    base, health = free_port(PORTS_APART), free_port(PORTS_APART)
     here.sets |= {
         "service.telemetry.metrics.address": f"127.0.0.1:{base}",
         "service.telemetry.health.address": f"127.0.0.1:{health}",

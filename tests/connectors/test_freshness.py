@@ -25,6 +25,7 @@ from pipeline.outcomes import (
     Outcome,
 )
 from pipeline.signals import Alert, HistogramValue, Links, Sample
+from pipeline.testing.broken import Broken
 from pipeline.testing.rig import Rig, rig
 from processors.dedup import SPEC as DEDUP
 
@@ -251,6 +252,23 @@ async def test_a_wiped_partition_ends_its_own() -> None:
         assert [a.partition for a in it.findings()] == ["fr"]
 
 
+async def test_without_its_partitions_an_asset_speaks_for_itself_again() -> None:
+    each = {"orders": SlaOption(freshness=Duration("2h"), partitions="each")}
+    async with rig(SPEC, config(each)) as first:
+        it = Life(first)
+        await it.see(
+            made(0, partition="de"), made(0, partition="fr"), event(1, AssetGone("orders", ("de", "fr"), at(1)))
+        )
+        await first.barrier()
+        async with rig(SPEC, config(each), first.memory.restart()) as second:
+            second.now_ns = first.now_ns
+            other = Life(second)
+            for each_life in (it, other):
+                await each_life.rig.barrier()
+                await each_life.until(3)
+                assert [(a.asset, a.partition) for a in each_life.findings()] == [("orders", None)]
+
+
 async def test_an_external_asset_is_updated_when_its_observation_says_so() -> None:
     metadata: Metadata = {"dagster/last_updated_timestamp": at(1) / SECOND}
     seen = event(1.5, AssetObserved("", "", "orders", None, at(1.5), metadata, {}))
@@ -395,6 +413,16 @@ async def test_the_series_of_a_wiped_asset_end() -> None:
             ("asset_sla_freshness_target_seconds", "orders"): None,
             ("asset_sla_freshness_breached", "orders"): None,
         }
+
+
+async def test_an_asset_that_only_a_raising_call_has_named_has_no_figures() -> None:
+    broken = AssetGone("other", Broken(), at(0))  # type: ignore[arg-type]
+    named = event(0, *made(0, "other").outcomes, broken)
+    async with life(config({"o*": SlaOption(availability="99%")})) as it:
+        await it.see(made(0), named)
+        await it.rig.barrier()
+        assert [item is named for item in it.rig.dead] == [True]
+        assert {asset for _, asset in figures(it)} == {"orders"}
 
 
 async def test_series_carry_the_deployment_and_their_help() -> None:

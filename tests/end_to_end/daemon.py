@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,16 +14,12 @@ from urllib.request import urlopen
 
 import yaml
 
+from tests.ports import free_address
+
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
 DAGTEL = str(Path(sys.executable).with_name("dagtel"))
 SECONDS = 120
-
-
-def free_address() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 def until(what: str, found: Callable[[], Any]) -> Any:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.daemon import DAGTEL, Daemon, append, free_address, lines, until
+from tests.end_to_end.daemon import DAGTEL, Daemon, append, lines, until
+from tests.ports import free_address
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.daemon import DAGTEL, ROOT, Daemon, append, counters, free_address, lines, text_of, until
+from tests.end_to_end.daemon import DAGTEL, ROOT, Daemon, append, counters, lines, text_of, until
+from tests.ports import free_address
 
 
 def test_twenty_reloads_under_way_lose_nothing_and_count_nothing_twice(daemon: Daemon) -> None:

@@ -3,8 +3,9 @@
 import signal
 from pathlib import Path
 
-from tests.end_to_end.daemon import Daemon, append, free_address, lines, until
+from tests.end_to_end.daemon import Daemon, append, lines, until
 from tests.integration.services import Hook
+from tests.ports import free_address
 
 
 def told(hook: Hook) -> list[tuple[str, str]]:

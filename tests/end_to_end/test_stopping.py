@@ -3,7 +3,8 @@
 import signal
 from collections import Counter
 
-from tests.end_to_end.daemon import Daemon, append, free_address, lines, text_of, until
+from tests.end_to_end.daemon import Daemon, append, lines, text_of, until
+from tests.ports import free_address
 
 
 def test_a_stop_under_load_ends_with_0_and_the_next_start_goes_on(daemon: Daemon) -> None:

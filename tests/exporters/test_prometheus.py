@@ -4,7 +4,6 @@ import gzip
 import json
 import math
 import os
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -33,6 +32,7 @@ from pipeline.errors import RetryableError
 from pipeline.http import AsgiMessage
 from pipeline.signals import HistogramValue, Labels, Sample
 from pipeline.testing.context import FakeContext
+from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -430,12 +430,6 @@ async def test_a_text_file_that_cannot_be_written_is_tried_again(tmp_path: Path)
 _SCRIPT = Path(__file__).parent.parent / "backends" / "prometheus"
 _HOW = os.environ.get("DAGTEL_TEST_PROMETHEUS", "")
 real = pytest.mark.skipif(not _HOW, reason="DAGTEL_TEST_PROMETHEUS (apt or go) is not set: no real Prometheus")
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def backend(*command: str, environment: dict[str, str], text: str = "") -> subprocess.CompletedProcess[str]:

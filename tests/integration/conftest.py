@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -35,12 +34,6 @@ def backends() -> dict[str, str]:
     if missing:
         pytest.skip(f"{', '.join(missing)} not set: no real backends (tests/backends/all starts them)")
     return {name: os.environ[variable] for name, variable in NAMES.items()}
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def get(url: str, **query: object) -> Any:

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import ROOT, Daemon, free_port, until
+from tests.integration.conftest import ROOT, Daemon, until
+from tests.ports import free_port
 
 BACKENDS = ROOT / "tests" / "backends"
 HOME = Path(os.environ.get("BACKENDS_HOME", Path.home() / ".cache" / "backends"))

@@ -20,7 +20,8 @@ from aiokafka.protocol.group import HeartbeatRequest
 
 from benchmarks.load import records
 from benchmarks.topic import fill
-from tests.integration.conftest import Daemon, free_port, totals, until
+from tests.integration.conftest import Daemon, totals, until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 

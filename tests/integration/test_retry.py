@@ -16,7 +16,7 @@ import pytest
 from pipeline.config.model import WebserverConfig
 from pipeline.reexecution import Refused, Unanswered, Webserver
 from pipeline.runtime.http import open_http
-from tests.integration.conftest import free_port
+from tests.ports import free_port
 from tests.receivers.test_dagster_api_real import PYTHON, has_webserver, process
 from tests.web.acting_desk import an_office
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import ROOT, Daemon, free_port, get, jaeger_trace, loki_lines, until
+from tests.integration.conftest import ROOT, Daemon, get, jaeger_trace, loki_lines, until
 from tests.integration.webhook import taking_alerts
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

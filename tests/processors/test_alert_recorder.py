@@ -109,12 +109,13 @@ async def test_it_goes_on_counting_after_a_restart() -> None:
         await dedup.barrier()
     async with Recorded(state=dedup.state.restart()) as again:
         await again.take(failure(TWO + 2 * MINUTE), success(TWO + 3 * MINUTE))
-        given = await again.barrier(TWO + 3 * MINUTE)
+        given = await again.barrier(TWO + 4 * MINUTE)
     assert [r.number for r in of(given, Occurred)] == [3]
     decided = sorted((r.number, r.reason, r.times) for r in of(given, Decided))
     assert decided == [(2, "counted", 2), (3, "recovered", 1)]
     [standing] = of(given, Standing)
     assert (standing.status, standing.ended_ns, standing.alert.failing) == ("resolved", TWO + 3 * MINUTE, 0)
+    assert standing.alert.now_ns == TWO + 3 * MINUTE  # and not when the barrier happened to be
     assert again.told[-1].number == 2
 
 

@@ -19,7 +19,7 @@ from pipeline.signals import Alert
 from pipeline.testing.context import FakeContext
 from pipeline.testing.intake import FakeIntake
 from receivers.dagster_api import SPEC, DagsterApiConfig
-from tests.integration.conftest import free_port
+from tests.ports import free_port
 
 PYTHON = os.environ.get("DAGTEL_TEST_DAGSTER_PYTHON", "")
 

@@ -19,7 +19,7 @@ from receivers import host_lake, host_postgres
 from receivers.host_lake import LakeOption
 from receivers.host_postgres import PostgresOption
 from receivers.readings import Limits, SizeLimits
-from tests.integration.conftest import free_port
+from tests.ports import free_port
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import own_log
 from pipeline.testing.fakes import CollectingExporter, EachItem, MemoryReceiver, a_plan, events
 from pipeline.web.app import serve
+from tests.ports import free_address
 
 
 @contextmanager
@@ -98,13 +99,7 @@ def test_the_own_log_goes_to_loki_as_well_and_a_dead_loki_costs_nothing(capsys: 
 
 @pytest.mark.anyio
 async def test_a_running_daemon_shows_its_metrics_health_and_spans(tmp_path: Path) -> None:
-    import socket
-
-    addresses = []
-    for _ in range(2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            addresses.append(f"127.0.0.1:{free.getsockname()[1]}")
+    addresses = [free_address(), free_address()]
     pages: dict[str, httpx.Response] = {}
 
     def picky(event: object) -> object:

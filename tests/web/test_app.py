@@ -1,6 +1,5 @@
 """The web floor serves what is mounted, also what is mounted later, and nothing else."""
 
-import socket
 from collections.abc import Awaitable, Callable
 
 import httpx
@@ -9,6 +8,7 @@ import pytest
 from pipeline.errors import ConfigError
 from pipeline.http import AsgiMessage
 from pipeline.web.app import serve
+from tests.ports import free_address
 
 pytestmark = pytest.mark.anyio
 
@@ -18,12 +18,6 @@ async def hello(
 ) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"hello"})
-
-
-def free_address() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 async def test_each_address_serves_its_own_paths() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.alert_commands import Silence
 from pipeline.web.app import serve
+from tests.ports import free_address
 from tests.web.acting_desk import Office, an_office
 from tests.web.browser import PROGRAM, Browser, a_browser
-from tests.web.test_app import free_address
 
 pytestmark = [
     pytest.mark.anyio,

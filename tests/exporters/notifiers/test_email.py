@@ -25,7 +25,7 @@ from pipeline.http import Tls
 from pipeline.options import Secret
 from pipeline.signals import Alert, AlertState
 from pipeline.testing.context import FakeContext
-from tests.integration.conftest import free_port
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::UserWarning:aiosmtpd")]
 
