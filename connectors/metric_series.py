@@ -189,13 +189,15 @@ class Series:
                 if since_ns > now_ns:  # its partition is ahead of the others, whose time is the whole's
                     since_ns = now_ns
                     self._counts.put(key, Count(figure.value, now_ns))
-                samples.append(Sample(name, kind, labels(key), figure.value, now_ns, help, since_ns))
+                begins = key in self._born
+                samples.append(Sample(name, kind, labels(key), figure.value, now_ns, help, since_ns, begins))
             elif type(figure) is Buckets and figure.shape == self._shape:
                 since_ns = figure.since_ns
                 if since_ns > now_ns:
                     since_ns = now_ns
                     self._buckets.put(key, Buckets(figure.counts, figure.sum_us, figure.shape, now_ns))
-                samples.append(Sample(name, kind, labels(key), self._cumulative(figure), now_ns, help, since_ns))
+                value, begins = self._cumulative(figure), key in self._born
+                samples.append(Sample(name, kind, labels(key), value, now_ns, help, since_ns, begins))
         self._retired.clear()
         self._changed.clear()
         self._born.clear()

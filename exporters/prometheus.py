@@ -4,11 +4,8 @@ Commit, then publish: `build` encodes the samples, the runtime commits the paylo
 where a scrape can see them. A figure that was published and then lost by a crash would go back, which `increase()`
 takes for a reset. Later samples of a series win, so payloads are sent in order, by one sender.
 
-Holding (docs/metrics.md): a counter that begins shows as 0 until one scrape has seen it. The receipt says up to which
-time figures were published, and a figure shows its value only once the receipt of its first publication is committed.
-So after a restart we know of each series whether anybody can have seen its value: if so, to show 0 would be a reset;
-if not, it began while we were down or unseen, and is held as ever. What began longer ago than `hold` when it is
-published is not held: then we are catching up, and history is no burst of today.
+A counter that begins shows as 0 until one scrape has seen it (docs/metrics.md, `prometheus_holding`). What began longer
+ago than `hold` when it is first published is not held: then we are catching up, and history is no burst of today.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -21,7 +18,8 @@ import msgspec
 from anyio import Lock, to_thread
 
 from exporters.gzipped import gzipped
-from exporters.prometheus_text import Figure, Figures, Kind, label_name, metric_name
+from exporters.prometheus_holding import Holding
+from exporters.prometheus_text import Figures, Kind, label_name, metric_name
 from pipeline.addresses import address_fault
 from pipeline.batch import Batch
 from pipeline.components import Context, ExporterSpec, Payload, Receipt
@@ -61,6 +59,7 @@ class Line(msgspec.Struct, frozen=True, gc=False, array_like=True):
     labels: Labels
     value: float | HistogramValue | None
     since_ns: int
+    begins: bool = False
 
 
 class Body(msgspec.Struct, frozen=True, array_like=True):
@@ -88,8 +87,7 @@ class Prometheus:
         self._textfile = Path(config.textfile) if config.textfile else None
         self._hold_ns = 0 if context.once else config.hold.ns
         self._context = context
-        self._before_ns = _published_ns(context.receipt)
-        self._published_ns = self._before_ns
+        self._holding = Holding(self.figures, self._hold_ns, context.receipt)
         self._first_ns: int | None = None  # time of the first payload that this process built
         self._odd: set[str] = set()
         self._at_rest = Lock()
@@ -110,18 +108,16 @@ class Prometheus:
     async def send(self, payload: Payload, /) -> Receipt | None:
         """Publish. Raises RetryableError when the text file cannot be written."""
         body, text = _decode(payload.body), None
+        is_ours = self._first_ns is not None and body.at_ns >= self._first_ns
         async with self._at_rest:
             for line in body.lines:
                 self._publish(line, body)
-            self.figures.release([f for f in self.figures.held() if (f.held_until or 0) <= body.at_ns])
             # A payload left over from before a crash is a part of the figures; the whole of them follows at once.
-            if self._textfile is not None and self._first_ns is not None and body.at_ns >= self._first_ns:
+            if self._textfile is not None and is_ours:
                 text = await self._aside(partial(self.figures.text, holding=False))
         if self._textfile is not None and text is not None:
             await to_thread.run_sync(write_whole, self._textfile, text)
-        # Never back: right after a start the time of the whole can be behind what was published before.
-        self._published_ns = max(self._published_ns, body.at_ns)
-        return str(self._published_ns).encode()
+        return self._holding.sent(body.at_ns if is_ours else None)
 
     def _publish(self, line: Line, body: Body) -> None:
         if line.value is None:
@@ -133,16 +129,18 @@ class Prometheus:
             self._say_odd(line.name, str(error))
             return
         if new is not None and self._begins(line, body.at_ns):
-            self.figures.hold(new, body.at_ns + self._hold_ns)
+            self._holding.hold(new)
 
     def _begins(self, line: Line, at_ns: int) -> bool:
         """Whether nobody can have seen this series, and somebody should see it at 0 first.
 
         Also one that begins with 0: it may count on before the next scrape.
         """
-        if line.kind == "gauge" or not line.since_ns:
+        if line.kind == "gauge" or not line.since_ns or not self._hold_ns:
             return False
-        return line.since_ns > self._before_ns and at_ns - line.since_ns < self._hold_ns
+        if line.begins or self._holding.first:
+            return at_ns - line.since_ns < self._hold_ns
+        return self._holding.unseen_before(line.name, line.labels)
 
     def _say_odd(self, name: str, reason: str) -> None:
         if name not in self._odd:
@@ -165,6 +163,7 @@ class Prometheus:
             return
         asked = _headers(scope)
         async with self._at_rest:
+            self._holding.commit(self._context.receipt)
             held = self.figures.held()
             kind, body = await self._aside(partial(self._rendered, asked.get("accept", "")))
         headers = [(b"content-type", kind), (b"vary", b"accept, accept-encoding")]
@@ -176,26 +175,18 @@ class Prometheus:
         await _answer(send, 200, headers, body if shown else b"")
         if shown:
             async with self._at_rest:
-                self.figures.release(self._released(held))
+                new = self._holding.see(held)
+            if new:
+                await self._context.store_receipt(self._holding.receipt())
 
     async def _aside(self, render: Callable[[], T]) -> T:
         """What `render` gives, beside the loop where there is much to render."""
         return await to_thread.run_sync(render) if len(self.figures) >= _MANY else render()
 
-    def _released(self, seen: Sequence[Figure]) -> list[Figure]:
-        """Those of the held figures that may show their values, now that they were seen at 0."""
-        committed_ns = _published_ns(self._context.receipt) + self._hold_ns
-        return [figure for figure in seen if (figure.held_until or 0) <= committed_ns]
-
     def _rendered(self, accept: str) -> tuple[bytes, bytes]:
         if prefers(accept, "application/openmetrics-text", ("text/plain", "text/*", "*/*")):
             return _OPENMETRICS, self.figures.openmetrics(holding=True).encode()
         return _TEXT, self.figures.text(holding=True).encode()
-
-
-def _published_ns(receipt: Receipt | None) -> int:
-    """Up to which time figures were published, by a committed receipt; 0 where none was."""
-    return int(receipt) if receipt and receipt.isdigit() else 0
 
 
 def prefers(header: str, wanted: str, others: Sequence[str]) -> bool:
@@ -265,7 +256,7 @@ def _lines(samples: Sequence[Sample]) -> list[Line]:
             if label not in fit or not value.isprintable():
                 labels = tuple(sorted((label_name(n), v.encode("utf-8", "replace").decode()) for n, v in labels))
                 break
-        lines.append(Line(name, sample.kind, labels, sample.value, sample.since_ns))
+        lines.append(Line(name, sample.kind, labels, sample.value, sample.since_ns, sample.begins))
     return lines
 
 

@@ -24,11 +24,10 @@ _BAD_LABEL: Final = re.compile(r"[^a-zA-Z0-9_]")
 class Figure:
     """One series: its value, and its lines as they were last rendered."""
 
-    __slots__ = ("_bounds", "_heads", "_lines", "held_until", "labels", "name", "value")
+    __slots__ = ("_bounds", "_heads", "_lines", "labels", "name", "value")
 
     def __init__(self, name: str, labels: Labels, value: Value) -> None:
         self.name, self.labels, self.value = name, labels, value
-        self.held_until: int | None = None
         self._lines: str | None = None
         self._heads: list[str] = []
         self._bounds: tuple[float, ...] = ()
@@ -127,9 +126,8 @@ class Figures:
             if not family.figures:
                 del self.families[name]
 
-    def hold(self, figure: Figure, until_ns: int) -> None:
-        """Show a series as 0 until it is released, or time has come to `until_ns`."""
-        figure.held_until = until_ns
+    def hold(self, figure: Figure) -> None:
+        """Show a series as 0 until it is released."""
         self.families[figure.name].held.add(figure.labels)
 
     def held(self) -> list[Figure]:

@@ -106,6 +106,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     """The present figure of one series. `value` None retires the series.
 
     Counters and histograms are cumulative since the series began, at `since_ns` (domain time, 0: nobody says).
+    `begins`: it is the first that was ever given of the series, so nobody can know it yet.
     `name` is the Prometheus name. Source of `since_ns`: OTLP's start_time_unix_nano.
     """
 
@@ -116,6 +117,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     at_ns: int = 0
     help: str = ""
     since_ns: int = 0
+    begins: bool = False
 
 
 Severity = Literal["INFO", "WARNING", "ERROR", "CRITICAL"]

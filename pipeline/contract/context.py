@@ -117,6 +117,10 @@ class Context(Protocol):
         """Exporters: what `send` returned last and was committed; it goes on with each committed acknowledgement."""
         ...
 
+    async def store_receipt(self, receipt: Receipt) -> None:
+        """Exporters: keep this with the next checkpoint, as what `send` returns is kept; the last one given is kept."""
+        ...
+
     def with_links(self, alert: Alert) -> Alert:
         """A notification with links that act on it (silence, acknowledge, retry), for whoever is told; as it is where
         `service.api` names no `url`."""

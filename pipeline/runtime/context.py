@@ -100,8 +100,15 @@ class ComponentContext:
         self.state = tables
         self.log = ComponentLog(logging.getLogger(f"dagtel.{owner}"), {"component": owner, "shard": shard})
         self.mounts: list[Mount] = []
+        self.receipts: Callable[[Receipt], Awaitable[None]] | None = None
+        """Where an exporter's receipts go."""
         self.sides: list[Side] = []
         self._owner = owner
+
+    async def store_receipt(self, receipt: Receipt) -> None:
+        if self.receipts is None:
+            raise TypeError(f"{self._owner} is no exporter and has no receipts")
+        await self.receipts(receipt)
 
     def with_links(self, alert: Alert) -> Alert:
         return self._with_links(alert)

@@ -30,6 +30,7 @@ from pipeline.runtime.sites import Mount
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import Telemetry
 from pipeline.runtime.valve import Valve
+from pipeline.store.records import NO_PAYLOAD
 from pipeline.store.state import Ack, StateStore, Waiting
 from pipeline.topology.plan import Node
 
@@ -91,6 +92,7 @@ class ExporterUnit:
             self._valve.send,
         )
         self.outbox.place = place
+        context.receipts = self._store_receipt
 
     @property
     def owner(self) -> str:
@@ -180,6 +182,11 @@ class ExporterUnit:
                 if not side.every_s:
                     return
             await anyio.sleep(side.every_s or 5.0)
+
+    async def _store_receipt(self, receipt: Receipt) -> None:
+        """Of one that was stopped its successor keeps them."""
+        if not self._stopped.is_set():
+            await self._valve.ack(Ack(NO_PAYLOAD, self.node.id, receipt, place=self.outbox.place), False)
 
     def _receive(self, receipt: Receipt) -> None:
         self.context.receipt = receipt

@@ -174,6 +174,8 @@ class Takeover:
             unit = running.exporters.pop(id)
             await unit.stop()
             self._replaced_exporters.append(unit)
+            if id in self._new_exporters:
+                self._new_exporters[id].context.receipt = unit.context.receipt  # some may have come since it was built
         for id, unit in self._new_exporters.items():
             unit.outbox.restore(rows_of(replaced.waiting, id))
             running.exporters[id] = unit

@@ -53,6 +53,10 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     shard: str = WHOLE
 
 
+NO_PAYLOAD: Final = 0
+"""The id of an `Ack` that brings a receipt alone."""
+
+
 class Ack(msgspec.Struct, frozen=True, gc=False):
     """A payload that needs no more sending, and what its exporter wants to be given back.
 

@@ -113,6 +113,11 @@ class FakeContext:
         self.links: Callable[[Alert], Alert] = lambda alert: alert
         self.mounted: dict[tuple[str, str], Asgi] = {}
         self.sides: dict[str, Callable[[], Awaitable[None]]] = {}
+        self.receipts: list[bytes] = []
+
+    async def store_receipt(self, receipt: bytes) -> None:
+        """It waits in `receipts`; a test commits it by setting `receipt`."""
+        self.receipts.append(receipt)
 
     def with_links(self, alert: Alert) -> Alert:
         """What `links` makes of it."""

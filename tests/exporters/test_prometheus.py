@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from exporters import prometheus_holding
 from exporters.prometheus import SPEC, Prometheus, PrometheusConfig, prefers
 from exporters.prometheus_text import Figures, number
 from pipeline.batch import WHOLE, Batch
@@ -43,13 +44,15 @@ T0 = 1_700_000_000 * SECOND
 HOLD = 60 * SECOND
 
 
-def counter(value: float | None, asset: str = "a", at: int = T0, since: int = 1, name: str = "runs_total") -> Sample:
-    return Sample(name, "counter", (("asset_name", asset),), value, at, "Runs.", since)
+def counter(
+    value: float | None, asset: str = "a", at: int = T0, since: int = 1, name: str = "runs_total", begins: bool = True
+) -> Sample:
+    return Sample(name, "counter", (("asset_name", asset),), value, at, "Runs.", since, begins)
 
 
 def histogram(asset: str = "a", at: int = T0, since: int = 1) -> Sample:
     value = HistogramValue((0.5, 10), (1, 3), 4, 61.5)
-    return Sample("took_seconds", "histogram", (("asset_name", asset),), value, at, "Took.", since)
+    return Sample("took_seconds", "histogram", (("asset_name", asset),), value, at, "Took.", since, True)
 
 
 @asynccontextmanager
@@ -300,7 +303,22 @@ def lines_in(payload: Payload) -> list[object]:
 # --- holding ---
 
 
+def checkpoint(exporter: Prometheus) -> None:
+    """What was given to be stored is."""
+    context = cast("FakeContext", exporter._context)
+    for receipt in context.receipts:
+        context.receipt = receipt
+    context.receipts = []
+
+
 async def shown(exporter: Prometheus, asset: str = "a") -> float:
+    """What a scrape shows, and a checkpoint after it."""
+    value = await scraped(exporter, asset)
+    checkpoint(exporter)
+    return value
+
+
+async def scraped(exporter: Prometheus, asset: str = "a") -> float:
     return samples_of((await scrape(exporter)).text)["runs_total", (("asset_name", asset),)]
 
 
@@ -315,7 +333,9 @@ async def test_a_counter_that_begins_shows_as_zero_until_one_scrape_has_seen_it(
 async def test_a_histogram_that_begins_shows_as_empty_first() -> None:
     async with opened() as exporter:
         await publish(exporter, histogram(since=T0))
-        first, second = samples_of((await scrape(exporter)).text), samples_of((await scrape(exporter)).text)
+        first = samples_of((await scrape(exporter)).text)
+        checkpoint(exporter)
+        second = samples_of((await scrape(exporter)).text)
         assert set(first.values()) == {0}
         assert second["took_seconds_count", (("asset_name", "a"),)] == 4
 
@@ -340,36 +360,71 @@ async def test_nothing_is_held_longer_than_the_bound() -> None:
         }
 
 
-async def test_after_a_restart_what_was_published_before_is_shown_and_what_began_since_is_held() -> None:
+def committed(exporter: Prometheus) -> bytes | None:
+    return exporter._context.receipt
+
+
+async def test_after_a_restart_what_nobody_has_seen_is_held_and_what_somebody_may_have_seen_is_shown() -> None:
     async with opened() as before:
-        left_over = built(before, counter(1, "left over", at=T0 + 1, since=T0 + 1))
-    async with opened(receipt=str(T0).encode()) as exporter:
+        await publish(before, counter(1, "seen", since=T0))
+        assert [await shown(before, "seen"), await shown(before, "seen")] == [0, 1]
+        await publish(before, counter(2, "unseen", at=T0 + 1, since=T0 + 1))
+        left_over = built(before, counter(3, "left over", at=T0 + 2, since=T0 + 2))
+        await before.send(left_over)
+        assert await scraped(before, "left over") == 0
+    async with opened(receipt=committed(before)) as exporter:
         commit(exporter, await exporter.send(left_over))
-        await publish(exporter, counter(7, "a", at=T0 + 2, since=T0 - 2), counter(3, "b", at=T0 + 2, since=T0 + 2))
-        names = ("left over", "a", "b")
-        assert samples_of((await scrape(exporter)).text) == {
-            ("runs_total", (("asset_name", name),)): value for name, value in zip(names, (0, 7, 0), strict=True)
-        }
-        assert [await shown(exporter, asset) for asset in names] == [1, 7, 3]
+        whole = {"seen": 5.0, "unseen": 6.0, "left over": 7.0, "begun since": 8.0}
+        later = {"at": T0 + 10 * HOLD, "since": T0 + 10 * HOLD - 1}
+        await publish(
+            exporter,
+            *(counter(value, name, **later, begins=name == "begun since") for name, value in whole.items()),
+        )
+        await scrape(exporter)  # it sees them, and nothing is committed
+    assert [await scraped(exporter, name) for name in whole] == [5, 0, 0, 0]
+    checkpoint(exporter)
+    assert [await scraped(exporter, name) for name in whole] == [5, 6, 7, 8]
 
 
-async def test_a_value_is_shown_only_once_the_receipt_of_its_publication_is_committed() -> None:
-    """Else a crash would forget that it was published, and the next start would show 0: a reset."""
+async def test_a_value_is_shown_only_once_it_is_committed_that_its_0_was_seen() -> None:
+    """Else a crash would forget it, and the next start would show 0: a reset."""
     async with opened() as exporter:
-        receipt = await exporter.send(built(exporter, counter(3, since=T0)))
-        assert [await shown(exporter), await shown(exporter)] == [0, 0]
-        commit(exporter, receipt)
-        assert [await shown(exporter), await shown(exporter)] == [0, 3]
+        await publish(exporter, counter(3, since=T0))
+        assert [await scraped(exporter), await scraped(exporter)] == [0, 0]
+        checkpoint(exporter)
+        assert await scraped(exporter) == 3
 
 
-async def test_what_was_published_stays_so_when_time_begins_behind_it_after_a_start() -> None:
-    async with opened(receipt=str(T0 + 20).encode()) as exporter:
-        committed = await exporter.send(built(exporter, counter(1, "a", at=T0, since=T0)))
-        await exporter.send(built(exporter, counter(3, "b", at=T0 + 5, since=T0 + 5)))
-        assert await shown(exporter, "b") == 3, "by then it counts as published before"
-    async with opened(receipt=committed) as again:
-        await publish(again, counter(3, "b", at=T0 + 6, since=T0 + 5))
-        assert await shown(again, "b") == 3, "it was seen with its value: to show 0 would be a reset"
+async def test_what_a_scrape_sees_while_its_payload_is_sent_is_not_seen_yet(tmp_path: Path) -> None:
+    """That payload may be sent again, and then the series begins once more."""
+    async with opened(textfile=str(tmp_path / "metrics.prom")) as exporter, anyio.create_task_group() as tasks:
+        async with exporter._at_rest:
+            tasks.start_soon(exporter.send, built(exporter, counter(3, since=T0)))
+            await anyio.sleep(0)
+        while not exporter.figures.held():  # published, and on its way into the file
+            await anyio.sleep(0)
+        assert await shown(exporter) == 0
+        assert cast("FakeContext", exporter._context).receipt is None
+
+
+async def test_a_receipt_of_an_earlier_version_says_that_all_was_seen() -> None:
+    async with opened(receipt=str(T0).encode()) as exporter:
+        await publish(exporter, counter(3, "old", at=T0 + 1, since=T0 - 1, begins=False), counter(4, "new", since=T0))
+        assert [await scraped(exporter, "old"), await scraped(exporter, "new")] == [3, 0]
+
+
+async def test_the_first_publication_of_all_holds_what_began_a_moment_ago() -> None:
+    """An exporter that is added to a running service: nobody has seen anything."""
+    async with opened() as exporter:
+        await publish(exporter, counter(3, since=T0, begins=False), counter(4, "old", since=T0 - HOLD, begins=False))
+        assert [await shown(exporter), await shown(exporter, "old"), await shown(exporter)] == [0, 4, 3]
+
+
+async def test_a_receipt_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prometheus_holding, "MOST", 3)
+    async with opened() as exporter:
+        await publish(exporter, *(counter(1, str(number), since=T0) for number in range(10)))
+        assert len(committed(exporter) or b"") < 40
 
 
 async def test_a_counter_that_begins_with_0_and_counts_on_before_a_scrape_shows_its_0_too() -> None:
