@@ -79,17 +79,22 @@ class Outbox:
     # --- the driver's side ---
 
     async def push(self, items: Sequence[Any], now_ns: int, shard: str = WHOLE) -> None:
-        """Gather items; a full payload, or a piece of one, is built at once. Records are for exporters that keep them
-        alone."""
-        size = self._at_once
+        """Gather items; a full payload, or a piece of one, is built at once. Each type has payloads of its own. Only
+        exporters that keep records get them, and with all else in one payload: a reader finds all of it or nothing."""
+        if self.spec.records:
+            self._gather(items, object, now_ns, shard)
+            return
         types = set(map(type, items))
-        wanted = types if self.spec.records else types - _RECORDS
-        for item_type in wanted:
-            gathered = self._gathered.setdefault((shard, item_type), [])
-            gathered.extend(items if len(types) == 1 else [item for item in items if type(item) is item_type])
-            if len(gathered) >= size:
-                self.build(now_ns)
-        if self.spec.urgent and wanted:
+        for kind in types - _RECORDS:
+            own = items if len(types) == 1 else [item for item in items if type(item) is kind]
+            self._gather(own, kind, now_ns, shard)
+
+    def _gather(self, items: Sequence[Any], kind: type, now_ns: int, shard: str) -> None:
+        gathered = self._gathered.setdefault((shard, kind), [])
+        gathered.extend(items)
+        if len(gathered) >= self._at_once:
+            self.build(now_ns)
+        if self.spec.urgent and items:
             self._urge()
 
     def build(self, now_ns: int) -> None:

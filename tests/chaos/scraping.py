@@ -60,8 +60,8 @@ class Scraped:
         return told[0]
 
     def growth(self, wanted: Counters, live: bool) -> Growth:
-        """How the series grew to these figures. What one showed in its first sample is lost with `live`, when events came
-        as they happened; else it may be history, and is no increase."""
+        """How the series grew to these figures. What one showed in its first sample is lost with `live`, when events
+        came as they happened; else it may be history, and is no increase."""
         seen = self._samples()
         lost = doubled = down = born_above = 0
         for key, value in wanted.items():

@@ -42,7 +42,8 @@ def test_each_series_begins_with_0_and_never_goes_back_to_it(tmp_path: Path, end
     until("all is read and published", lambda: len(set(daemon.originals())) == EVENTS and figures(textfile.read_text()))
     end(daemon)
     daemon.start()
-    first = until("all series are shown", lambda: len(found := scrape()) == len(figures(textfile.read_text())) and found)
+    count = len(figures(textfile.read_text()))
+    first = until("all series are shown", lambda: len(found := scrape()) == count and found)
     assert set(first.values()) == {0}, "no scrape had seen any of them"
     true = figures(textfile.read_text())
     until("their values are shown", lambda: scrape() == true)

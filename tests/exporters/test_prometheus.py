@@ -509,9 +509,19 @@ async def served(exporter: Prometheus) -> AsyncIterator[int]:
         uvicorn.Config(exporter.serve, port=port, log_level="warning", lifespan="off", interface="asgi3")
     )
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.serve)
-        yield port
-        server.should_exit = True
+        tasks.start_soon(checkpoints, exporter)
+        async with anyio.create_task_group() as serving:
+            serving.start_soon(server.serve)
+            yield port
+            server.should_exit = True
+        tasks.cancel_scope.cancel()
+
+
+async def checkpoints(exporter: Prometheus) -> None:
+    """One after another."""
+    while True:
+        checkpoint(exporter)
+        await anyio.sleep(0.2)
 
 
 async def until(found: Callable[[], bool]) -> None:

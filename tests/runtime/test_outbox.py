@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
 
+from pipeline.alert_records import Decided, Occurred
 from pipeline.batch import WHOLE, Batch
 from pipeline.components import ExporterSpec, Payload, join_payloads
 from pipeline.delivery import Delivery, QueueBatch, SendingQueue
@@ -15,6 +17,7 @@ from pipeline.runtime.ids import Ids
 from pipeline.runtime.outbox import Outbox
 from pipeline.signals import LogRecord, Signal
 from pipeline.store.state import OutboxRow
+from pipeline.testing import strategies
 from pipeline.testing.fakes import CollectingExporter
 
 pytestmark = pytest.mark.anyio
@@ -46,8 +49,16 @@ class Sealing(Joining):
         return [msgspec.structs.replace(payload, key="one") for payload in super().build(batch)]
 
 
-def opened(exporter: CollectingExporter, most: int = 7) -> Outbox:
-    spec = ExporterSpec("out", type("NoOptions", (msgspec.Struct,), {}), lambda *a: None, frozenset({Signal.LOGS}))  # type: ignore[arg-type, return-value]
+class Naming(CollectingExporter):
+    """Payloads of the names of what is in them."""
+
+    def build(self, batch: Batch[Any]) -> Sequence[Payload]:
+        return [Payload(msgspec.json.encode([type(item).__name__ for item in batch.items]), len(batch.items))]
+
+
+def opened(exporter: CollectingExporter, most: int = 7, takes: Signal = Signal.LOGS, keeps: bool = False) -> Outbox:
+    options = type("NoOptions", (msgspec.Struct,), {})
+    spec: ExporterSpec[Any] = ExporterSpec("out", options, lambda *a: None, frozenset({takes}), records=keeps)  # type: ignore[arg-type, return-value]
     delivery = Delivery(sending_queue=SendingQueue(batch=QueueBatch(max_size=most)))
     ids = Ids(1)
     return Outbox("out", spec, exporter, delivery, ids, DeadLetters(ids), lambda: None)
@@ -93,6 +104,31 @@ async def test_payloads_of_several_shards_stay_apart() -> None:
         "a": ["0", "1", "2", "6", "7", "8"],
         "b": ["3", "4", "5", "9", "10", "11"],
     }
+
+
+TOLD: list[Any] = [
+    Occurred("k", 1, 1, 1, 1, "v1:f", "ERROR"),
+    (firing := strategies.EXAMPLES[Signal.ALERTS]),
+    Decided("k", 1, 1, 1, "first"),
+    firing,
+    Occurred("k", 1, 2, 2, 2, "v1:f", "ERROR"),
+]
+
+
+async def test_what_is_told_in_one_checkpoint_is_one_payload_for_those_who_keep_records() -> None:
+    """Else a reader of theirs finds a problem of which nothing has happened."""
+    outbox = opened(Naming(), takes=Signal.ALERTS, keeps=True)
+    await outbox.push(TOLD[:3], 0)
+    await outbox.push(TOLD[3:], 0)
+    outbox.build(0)
+    assert texts(outbox.take_built()) == [["Occurred", "Alert", "Decided", "Alert", "Occurred"]]
+
+
+async def test_records_go_to_nobody_else() -> None:
+    outbox = opened(Naming(), takes=Signal.ALERTS)
+    await outbox.push(TOLD, 0)
+    outbox.build(0)
+    assert texts(outbox.take_built()) == [["Alert", "Alert"]]
 
 
 async def test_an_exporter_that_does_not_join_gets_as_many_as_a_payload_may_have() -> None:
