@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
+from random import Random
 from typing import Any
 
 import anyio
@@ -13,9 +14,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
-from exporters.kafka import SPEC, CreateTopic, KafkaExporter, KafkaExporterConfig
+from exporters.kafka import BATCH_BYTES, BATCH_HEAD, SPEC, CreateTopic, KafkaExporter, KafkaExporterConfig
 from exporters.kafka_records import PAYLOAD_BYTES, Record, decode_records, outcome_records_of, payloads_of, records_of
 from pipeline.batch import Batch
+from pipeline.components import Payload
 from pipeline.errors import PartialError, PermanentError, RetryableError
 from pipeline.events import Event, MaterializationPlanned
 from pipeline.http import Tls
@@ -119,6 +121,19 @@ async def deliver(out: KafkaExporter, items: Sequence[Event]) -> None:
             await out.send(payload)
 
 
+async def retried(out: KafkaExporter, payload: Payload) -> int:
+    """Send as the runtime does: again and again, while it may help. Gives how many records were refused."""
+    with anyio.fail_after(40):
+        while True:
+            try:
+                await out.send(payload)
+                return 0
+            except PartialError as error:
+                return error.count
+            except RetryableError:
+                await anyio.sleep(0.05)
+
+
 async def records_in(topic: str, brokers: str = BOOTSTRAP) -> list[ConsumerRecord]:
     consumer = AIOKafkaConsumer(bootstrap_servers=brokers, auto_offset_reset="earliest")
     await consumer.start()
@@ -199,6 +214,22 @@ class TestAgainstABroker:
             assert list(raised.value.failed) == [1]
             await deliver(out, [event(b"c")])
         assert sorted(record.value for record in await records_in(topic)) == [b"a", b"b", b"c"]
+
+    @pytest.mark.parametrize("idempotence", ["on", "off"])
+    async def test_a_record_that_the_broker_refuses_does_not_change_the_order_of_a_run(self, idempotence: Any) -> None:
+        """It has a batch of its own, as long as the broker takes batches of ours; others are behind it already."""
+        topic = unique("order")
+        create = CreateTopic(config=KEPT | {"max.message.bytes": str(BATCH_BYTES + BATCH_HEAD)})
+        random = Random(3)
+        items = [event(b"%04d" % n + random.randbytes(996), run_id="r") for n in range(2000)]
+        items[777] = event(random.randbytes(2 * BATCH_BYTES), run_id="r")
+        async with exporter(topic, create_topic=create, idempotence=idempotence, compression="none") as out:
+            refused = 0
+            for payload in out.build(Batch(items, "whole", 10**18)):
+                refused += await retried(out, payload)
+            assert refused == 1
+        arrived = [int(record.value[:4]) for record in await records_in(topic)]
+        assert arrived == [n for n in range(2000) if n != 777]
 
     async def test_a_topic_that_it_makes_takes_the_largest_record_that_it_sends(self) -> None:
         topic = unique("largest")
