@@ -50,8 +50,8 @@ class DagsterReceiverConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     batch_bytes: Size = Size("16MiB")
     """Bytes taken at once at most; a single larger event still comes."""
     gap_timeout: Duration = Duration("60s")
-    """PostgreSQL: how long an id that was handed out but cannot be seen is asked for. An insert that takes longer to
-    commit is lost; a rolled-back one never shows. The counter `dagtel_receiver_gaps_expired_total` tells how many."""
+    """PostgreSQL, where its locks do not tell whether an id that was handed out can still show (a standby, a sequence
+    with a cache): how long it is asked for. An insert that takes longer to commit is then lost."""
     max_gaps: int = 10000
     """PostgreSQL: ids asked for at most; more and the oldest are given up, counted."""
     max_runs: int = 10000

@@ -3,60 +3,89 @@
 An insert takes its id first and becomes visible when it commits, so a reader that goes by `id > last` overtakes
 slow inserts (measured with nine writers: 7.6 % of the rows lost; a horizon of transaction ids still lost some, because
 an id is taken before the transaction has one of its own). So every id that a read skips is remembered and asked for
-again until it shows, or until it is older than any insert can be: a rolled-back insert never shows.
+again until it shows, or until nobody is left who could make it show.
+
+Who could: an insert locks the table before it takes its id, and lets go after its row can be seen. So of the ids that a
+read has skipped, those who have locked the table shortly after that read are all who can still store them; once each of
+them has been seen gone, one more read finds what they stored, and what it does not find was rolled back or deleted.
+Where the locks do not say it (a standby, a sequence that hands out ids ahead), an id is given up after a time.
 """
 
 from collections.abc import Iterable
 
+import msgspec
+
 from pipeline.components import Context
+
+Writers = frozenset[str]
+"""Transactions that have locked the table for writing."""
+
+
+class _Missed(msgspec.Struct):
+    """Ids that one read has skipped: when, and who may still store them; None: that is not known."""
+
+    at: float
+    writers: Writers | None = None
+    looked: bool = False
+
+    def is_over(self, now: float, timeout: float) -> bool:
+        return self.looked and (now - self.at >= timeout if self.writers is None else not self.writers)
 
 
 class Gaps:
-    """The missing ids, oldest first, each with the moment it was first missed. Bounded by `limit`. Pure."""
+    """The missing ids, oldest first. Bounded by `limit`. Pure."""
 
     def __init__(self, ids: Iterable[int] = (), *, now: float, timeout: float, limit: int) -> None:
-        self._since: dict[int, float] = dict.fromkeys(ids, now)
+        self._missed: dict[int, _Missed] = dict.fromkeys(ids, _Missed(now))
         self._timeout, self._limit = timeout, limit
         self.expired = 0
         """Ids given up so far because they never showed: rolled back, deleted, or over the limit."""
 
     def passed(self, after: int, ids: Iterable[int], now: float) -> None:
         """A read went from `after` over these ids, in order; what lies between them is missing."""
+        missed = _Missed(now)
         for found in ids:
-            self._miss(after + 1, found, now)
+            self._miss(after + 1, found, missed)
             after = found
 
-    def _miss(self, first: int, end: int, now: float) -> None:
+    def _miss(self, first: int, end: int, missed: _Missed) -> None:
         if end - first > self._limit:  # the newest are the likeliest to show: old holes are deleted runs
             self.expired += end - first - self._limit
             first = end - self._limit
-        self._since.update(dict.fromkeys(range(first, end), now))
-        while len(self._since) > self._limit:
-            del self._since[next(iter(self._since))]
+        self._missed.update(dict.fromkeys(range(first, end), missed))
+        while len(self._missed) > self._limit:
+            del self._missed[next(iter(self._missed))]
             self.expired += 1
+
+    def look(self, writers: Writers | None) -> None:
+        """Who writes now, asked for after the last read; None where nobody can tell."""
+        for missed in {id(each): each for each in self._missed.values()}.values():
+            if writers is None or missed.writers is None:
+                missed.writers = writers
+            else:
+                missed.writers &= writers
+            missed.looked = True
 
     def filled(self, ids: Iterable[int]) -> None:
         """These showed."""
         for found in ids:
-            self._since.pop(found, None)
+            self._missed.pop(found, None)
 
     def expire(self, now: float) -> bool:
-        """Give up those that are missed for longer than the timeout; whether there were any."""
-        before = self.expired
-        while self._since:
-            oldest = next(iter(self._since))
-            if now - self._since[oldest] < self._timeout:
-                break
-            del self._since[oldest]
-            self.expired += 1
-        return self.expired > before
+        """After a read that began after the last look: give up those that nobody can store any more, or that are missed
+        for longer than the timeout where it is not known who could. Whether there were any."""
+        gone = [found for found, missed in self._missed.items() if missed.is_over(now, self._timeout)]
+        for found in gone:
+            del self._missed[found]
+        self.expired += len(gone)
+        return bool(gone)
 
     def ids(self) -> list[int]:
         """Those to ask for again."""
-        return list(self._since)
+        return list(self._missed)
 
     def __len__(self) -> int:
-        return len(self._since)
+        return len(self._missed)
 
 
 class GapMetrics:

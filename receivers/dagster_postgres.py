@@ -17,7 +17,7 @@ from pipeline.clock import Clock
 from pipeline.components import Position
 from pipeline.dagster_sql import Postgres, Row
 from pipeline.errors import PermanentError
-from receivers.dagster_gaps import GapMetrics, Gaps
+from receivers.dagster_gaps import GapMetrics, Gaps, Writers
 from receivers.dagster_page import Limits, Page, StoredEvent
 
 OnRecreated = Literal["fail", "accept"]
@@ -36,6 +36,15 @@ _ONE = "SELECT id, run_id, event FROM event_logs WHERE id = %s"
 _SEQUENCE = (  # NULL: not ours to ask
     "SELECT CASE WHEN has_sequence_privilege(s, 'SELECT') THEN coalesce(pg_sequence_last_value(s), 0) END"
     " FROM (SELECT pg_get_serial_sequence('event_logs', 'id')::regclass::oid AS s) AS sequence"
+)
+
+
+_WRITERS = (  # NULL: locks do not say who may still store an id, see `dagster_gaps`
+    "SELECT CASE WHEN pg_is_in_recovery() OR (SELECT coalesce(max(seqcache), 2) FROM pg_sequence"
+    "  WHERE seqrelid = pg_get_serial_sequence('event_logs', 'id')::regclass) > 1 THEN NULL ELSE ARRAY("
+    "  SELECT virtualtransaction::varchar FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock'"
+    "  AND relation = 'event_logs'::regclass"
+    "  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) END"
 )
 
 
@@ -76,17 +85,25 @@ class PostgresTail:
         asked = (self.gaps.ids(), limits.rows, after, limits.rows, limits.bytes, limits.rows)
         rows = _events(await self._database.fetch(_PAGE, asked))
         late = [row.id for row in rows if row.id <= after]  # they come first, in their order
-        self.gaps.filled(late)
-        if len(rows) > len(late):
-            # What was handed out before we came cannot be younger than we are.
-            since = self._opened if rows[-1].id <= self._end else now
-            self.gaps.passed(after, (row.id for row in rows[len(late) :]), since)
-            self._cursor, self._crc = rows[-1].id, _crc(rows[-1])
+        new = [row.id for row in rows[len(late) :]]
+        skipped = bool(new) and new[-1] - after > len(new)
+        writers = await self._writers() if skipped or len(self.gaps) > len(late) else None
         full = len(rows) == limits.rows or sum(len(row.raw) for row in rows) >= limits.bytes
-        self._more_late = full and len(rows) == len(late)
+        self.gaps.filled(late)
+        self._more_late = full and not new
         gave_up = not self._more_late and self.gaps.expire(now)
+        if new:
+            # What was handed out before we came cannot be younger than we are.
+            since = self._opened if new[-1] <= self._end else now
+            self.gaps.passed(after, new, since)
+            self._cursor, self._crc = new[-1], _crc(rows[-1])
+        self.gaps.look(writers)
         self._metrics.tell(self.gaps)
         return Page(rows, behind=full, moved=bool(rows or gave_up))
+
+    async def _writers(self) -> Writers | None:
+        (found,) = (await self._database.fetch(_WRITERS))[0]
+        return None if found is None else frozenset(cast("list[str]", found))
 
     def ended(self) -> bool:
         return self._cursor >= self._end and not self._more_late

@@ -18,10 +18,33 @@ def test_what_a_read_skips_is_missing_until_it_shows() -> None:
     assert missing.ids() == [11, 15]
 
 
-def test_an_id_is_given_up_once_it_is_missed_for_the_timeout() -> None:
+def test_an_id_is_given_up_once_all_are_gone_who_wrote_when_it_was_missed() -> None:
+    missing = gaps()
+    missing.passed(0, [2], now=0)
+    missing.look(frozenset("ab"))
+    missing.passed(2, [4], now=0)
+    missing.look(frozenset("bc"))
+    assert not missing.expire(10_000)
+    missing.look(frozenset("acd"))  # another that is called as one before is none of those
+    assert missing.expire(0)
+    assert missing.ids() == [3]
+    missing.look(frozenset("bd"))
+    assert missing.expire(0)
+    assert (missing.ids(), missing.expired) == ([], 2)
+
+
+def test_an_id_is_not_given_up_before_somebody_has_looked_who_writes() -> None:
+    missing = gaps(7)
+    assert not missing.expire(10_000)
+    missing.look(frozenset())
+    assert missing.expire(0)
+
+
+def test_an_id_is_given_up_once_it_is_missed_for_the_timeout_where_nobody_knows_who_writes() -> None:
     missing = gaps()
     missing.passed(0, [2], now=0)
     missing.passed(2, [4], now=30)
+    missing.look(None)
     assert not missing.expire(59.9)
     assert missing.expire(60)
     assert (missing.ids(), missing.expired) == ([3], 1)
@@ -29,6 +52,7 @@ def test_an_id_is_given_up_once_it_is_missed_for_the_timeout() -> None:
 
 def test_stored_gaps_have_their_whole_time_again_after_a_restart() -> None:
     again = Gaps([7, 9], now=1000, timeout=60, limit=100)
+    again.look(None)
     assert not again.expire(1059)
     assert again.ids() == [7, 9]
 
