@@ -53,6 +53,10 @@ class LokiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Labels that every stream has."""
     label_fields: tuple[LabelField, ...] = ("level", "code_location")
     """Fields of the record that become labels; one that is empty is left out."""
+    source_label: str = "source"
+    """The label that says where a record was read (`dagster.events/3`), so that each source has streams of its own:
+    Loki refuses what is an hour older than the newest of its stream, as one partition can be while others catch up.
+    Empty: none."""
     structured_metadata: tuple[MetadataField, ...] = ()
     """Fields that also go out as structured metadata (Loki 3 or later with schema v13), say `[trace_id, run_id]`."""
     compression: Literal["gzip", "none"] = "gzip"
@@ -71,6 +75,8 @@ class LokiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError("labels and label_fields are both empty; Loki wants at least one label a stream")
         if both := set(self.labels) & set(self.label_fields):
             raise ValueError(f"{', '.join(sorted(both))} stands both in labels and in label_fields")
+        if self.source_label in {*self.labels, *self.label_fields}:
+            raise ValueError(f"source_label {self.source_label} is the name of another label")
         if self.max_line_bytes < 1024 or self.max_bytes < self.max_line_bytes:
             raise ValueError("1KiB <= max_line_bytes <= max_bytes must hold")
 
@@ -114,32 +120,35 @@ class Loki:
         limit = self._config.max_line_bytes
         if max(map(len, lines)) * 4 > limit:  # a character is 4 bytes at most
             lines = [_fitting(record, line, limit) for record, line in zip(records, lines, strict=True)]
-        return self._payloads(records, lines)
+        return self._payloads(records, lines, batch.shard)
 
-    def _payloads(self, records: Sequence[LogRecord], lines: Sequence[str]) -> list[Payload]:
+    def _payloads(self, records: Sequence[LogRecord], lines: Sequence[str], source: str) -> list[Payload]:
         limit, count = self._config.max_bytes, len(lines)
         if count == 1 or sum(map(len, lines)) + _ENTRY_ROOM * count <= limit:
-            body = _encode(_Push(self._streams(records, lines)))
+            body = _encode(_Push(self._streams(records, lines, source)))
             if count == 1 or len(body) <= limit:
                 return [Payload(body, count)]
         half = count // 2
-        return self._payloads(records[:half], lines[:half]) + self._payloads(records[half:], lines[half:])
+        first = self._payloads(records[:half], lines[:half], source)
+        return first + self._payloads(records[half:], lines[half:], source)
 
-    def _streams(self, records: Sequence[LogRecord], lines: Sequence[str]) -> list[_Stream]:
+    def _streams(self, records: Sequence[LogRecord], lines: Sequence[str], source: str) -> list[_Stream]:
         streams: dict[object, _Stream] = {}
         metadata, labels_of = self._config.structured_metadata, self._labels_of
         for record, line in zip(records, lines, strict=True):
             labels = labels_of(record)
             stream = streams.get(labels)
             if stream is None:
-                stream = streams[labels] = _Stream(self._labels(record), [])
+                stream = streams[labels] = _Stream(self._labels(record, source), [])
             at = str(record.at_ns) if record.at_ns > 0 else "0"
             stream.values.append((at, line, _metadata(record, metadata)) if metadata else (at, line))
         return list(streams.values())
 
-    def _labels(self, record: LogRecord) -> dict[str, str]:
-        found = {name: str(getattr(record, name))[:_LABEL_MAX] for name in self._config.label_fields}
-        return {**self._config.labels, **{name: value for name, value in found.items() if value}}
+    def _labels(self, record: LogRecord, source: str) -> dict[str, str]:
+        found: dict[str, str] = {name: str(getattr(record, name)) for name in self._config.label_fields}
+        if self._config.source_label:
+            found[self._config.source_label] = source
+        return {**self._config.labels, **{name: value[:_LABEL_MAX] for name, value in found.items() if value}}
 
     def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
         """Pushes of several into one of at most `max_bytes`. A stream may stand in it more than once."""

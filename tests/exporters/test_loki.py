@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from exporters.log_lines import OURS, json_lines, rfc3339
 from exporters.loki import SPEC, Loki, LokiConfig
 from pipeline.batch import WHOLE, Batch
+from pipeline.clock import HOUR
 from pipeline.components import Payload
 from pipeline.errors import PartialError, PermanentError, RetryableError
 from pipeline.http import Response, Tls
@@ -107,19 +109,21 @@ def test_times_are_written_to_the_nanosecond() -> None:
 def test_labels_are_the_fixed_ones_and_the_allowed_fields_alone() -> None:
     found = streams(record(code_location="shop", asset_name="a"), record(level="ERROR"))
     assert [s["stream"] for s in found] == [
-        {"job": "dagster", "level": "INFO", "code_location": "shop"},
-        {"job": "dagster", "level": "ERROR"},
+        {"job": "dagster", "level": "INFO", "code_location": "shop", "source": "whole"},
+        {"job": "dagster", "level": "ERROR", "source": "whole"},
     ]
 
 
 def test_labels_are_configurable() -> None:
-    config = LokiConfig(labels={"job": "x", "env": "prod"}, label_fields=("status",))
+    config = LokiConfig(labels={"job": "x", "env": "prod"}, label_fields=("status",), source_label="shard")
     assert streams(record(status="success"), config=config)[0]["stream"] == {
         "job": "x",
         "env": "prod",
         "status": "success",
+        "shard": "whole",
     }
-    assert streams(record(), config=LokiConfig(label_fields=()))[0]["stream"] == {"job": "dagster"}
+    alone = LokiConfig(label_fields=(), source_label="")
+    assert streams(record(), config=alone)[0]["stream"] == {"job": "dagster"}
 
 
 def test_entries_of_a_stream_are_ordered_by_time() -> None:
@@ -235,6 +239,7 @@ async def test_an_answer_says_whether_to_try_again(status: int, body: bytes, err
     [
         {"labels": {}, "label_fields": ()},
         {"labels": {"level": "x"}},
+        {"labels": {"source": "x"}},
         {"max_line_bytes": Size(10)},
         {"max_bytes": Size("1KiB")},
     ],
@@ -275,7 +280,7 @@ loki_needed = pytest.mark.skipif(not LOKI, reason="DAGTEL_TEST_LOKI names no Lok
 
 async def ask(client: httpx.AsyncClient, query: str) -> list[dict[str, object]]:
     now = time.time_ns()
-    window = {"start": now - 3600 * 10**9, "end": now + 10**9, "limit": 1000}
+    window = {"start": now - 6 * HOUR, "end": now + 10**9, "limit": 1000}
     answer = await client.get(f"{LOKI}/loki/api/v1/query_range", params={"query": query, **window})
     answer.raise_for_status()
     found = answer.json()["data"]["result"]
@@ -329,6 +334,29 @@ async def test_a_real_loki_takes_a_push_that_was_joined_whose_streams_stand_in_i
         await loki.send(loki.seal(whole))
         found = await ask(client, f'{{test="{instance}"}}')
         assert sorted(int(str(line["event_id"])) for line in found) == list(range(60))
+
+
+@pytest.mark.integration
+@loki_needed
+async def test_a_real_loki_takes_what_is_hours_old_from_a_source_that_is_behind() -> None:
+    instance, now = uuid4().hex, time.time_ns()
+    async with httpx.AsyncClient() as client:
+
+        async def push(at: int, shard: str, **options: Any) -> None:
+            config = LokiConfig(endpoint=LOKI, labels={"test": instance}, **options)
+            async with SPEC.build(config, FakeContext(http=_Http(client))) as loki:
+                (payload,) = loki.build(Batch([record(at, shard, event_id=shard)], shard, now))
+                await loki.send(loki.seal(payload))
+
+        await push(now, "dagster.events/0")
+        await push(now - 2 * HOUR, "dagster.events/1")
+        assert {line["message"] for line in await ask(client, f'{{test="{instance}"}}')} == {
+            "dagster.events/0",
+            "dagster.events/1",
+        }
+        await push(now, "dagster.events/0", source_label="")
+        with pytest.raises(PartialError, match="too far behind"):
+            await push(now - 2 * HOUR, "dagster.events/1", source_label="")
 
 
 @pytest.mark.integration
