@@ -60,8 +60,9 @@ class TestFileReceiver(ReceiverContract):
         (self.folder / "events.jsonl").write_bytes(b"".join(record + b"\n" for record in records))
 
     def hostile(self) -> st.SearchStrategy[bytes]:
-        """But for what makes a file a compressed one, where it stands first: gzip's and zstd's marks."""
-        return super().hostile().filter(lambda record: not record.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")))
+        """But for what means something where a file begins with it: gzip's and zstd's marks, and that of UTF-8."""
+        marks = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xef\xbb\xbf")
+        return super().hostile().filter(lambda record: not record.startswith(marks))
 
 
 class TestKafkaReceiver(SpecContract):
