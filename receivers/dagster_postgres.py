@@ -102,7 +102,10 @@ class PostgresTail:
         return Page(rows, behind=full, moved=bool(rows or gave_up))
 
     async def _writers(self) -> Writers | None:
-        (found,) = (await self._database.fetch(_WRITERS))[0]
+        try:
+            (found,) = (await self._database.fetch(_WRITERS))[0]
+        except PermanentError:  # this user may not look
+            return None
         return None if found is None else frozenset(cast("list[str]", found))
 
     def ended(self) -> bool:

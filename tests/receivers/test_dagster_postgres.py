@@ -16,6 +16,7 @@ from pipeline.options import Secret
 from pipeline.run_rows import RunRow
 from pipeline.testing.clock import VirtualClock
 from pipeline.testing.context import FakeContext
+from receivers import dagster_postgres
 from receivers.dagster_gaps import GapMetrics
 from receivers.dagster_page import Limits, StoredEvent
 from receivers.dagster_postgres import OnRecreated, PostgresTail, open_postgres_tail
@@ -180,6 +181,20 @@ async def test_an_insert_is_waited_for_as_long_as_it_takes_also_over_a_restart(d
         assert (await ids(tail), tail.gaps.ids(), tail.gaps.expired) == ([], [], 1)
     slow.close()
     later.close()
+
+
+@pytest.mark.anyio
+async def test_a_user_who_may_not_see_locks_reads_all_the_same(
+    dagster: PostgresDagster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dagster.store(*["x"] * 3)
+    dagster.database.execute("DELETE FROM event_logs WHERE id = 2")
+    monkeypatch.setattr(dagster_postgres, "_WRITERS", "SELECT no_such_column FROM pg_locks")
+    clock = VirtualClock()
+    async with tail_of(dagster, clock=clock) as tail:
+        assert (await ids(tail), tail.gaps.ids()) == ([1, 3], [2])
+        clock.advance(60)
+        assert (await ids(tail), tail.gaps.ids()) == ([], [])
 
 
 @pytest.mark.anyio
