@@ -121,7 +121,9 @@ class Prometheus:
 
     def _publish(self, line: Line, body: Body) -> None:
         if line.value is None:
-            self.figures.drop(line.name, line.labels)
+            ended = self.figures.drop(line.name, line.labels)
+            if ended is not None:
+                self._holding.end(ended)
             return
         try:
             new = self.figures.set(line.name, line.kind, body.helps.get(line.name, ""), line.labels, line.value)

@@ -12,6 +12,7 @@ them as 0 would be a reset. `increase()` is then the truth whenever the daemon i
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import islice, takewhile
 from typing import Final
 
 import msgspec
@@ -33,14 +34,12 @@ class _Told(msgspec.Struct, frozen=True, array_like=True):
     unseen: bytes
 
 
-class _Held(msgspec.Struct):
-    """One series that shows as 0. `is_sent`: the payload with which it begins was sent; `until_ns`: for how long."""
+class _Unseen(msgspec.Struct):
+    """`is_sent`: the payload with which it begins was sent; `until_ns`: when it is held long enough, 0: not known."""
 
-    digest: bytes
-    until_ns: int = 0
     is_sent: bool = False
-    seen: bool = False
-    seen_by_receipt: int = 0
+    until_ns: int = 0
+    digest: bytes = b""
 
 
 class Holding:
@@ -55,7 +54,11 @@ class Holding:
         unseen = before.unseen if before else b""
         self._unseen_before = frozenset(unseen[at : at + _DIGEST] for at in range(0, len(unseen), _DIGEST))
         self._committed: Receipt | None = receipt
-        self._held: dict[Figure, _Held] = {}
+        self._unseen: dict[Figure, _Unseen] = {}  # in the order in which they began
+        self._sending: list[_Unseen] = []
+        self._undated: list[_Unseen] = []
+        self._seen: dict[Figure, int] = {}
+        """By figure: the number of the first receipt that says so, 0: none yet."""
 
     def unseen_before(self, name: str, labels: Labels) -> bool:
         """Whether the series was published in the process before, and nobody has seen it there."""
@@ -64,36 +67,49 @@ class Holding:
     def hold(self, figure: Figure) -> None:
         """A series begins."""
         self._figures.hold(figure)
-        self._held[figure] = _Held(_digest(figure.name, figure.labels))
+        self._unseen[figure] = unseen = _Unseen()
+        self._sending.append(unseen)
+
+    def end(self, figure: Figure) -> None:
+        """A series has ended."""
+        self._unseen.pop(figure, None)
+        self._seen.pop(figure, None)
 
     def sent(self, now_ns: int | None) -> Receipt:
         """A payload of this time is published (None: one of the process before). What was held for long enough counts
         as seen."""
-        for held in self._held.values():
-            held.is_sent = True
-            if now_ns is not None and not held.until_ns:
-                held.until_ns = now_ns + self._hold_ns
-            elif now_ns is not None and held.until_ns <= now_ns:
-                held.seen = True
+        for unseen in self._sending:
+            unseen.is_sent = True
+        self._undated += self._sending
+        self._sending = []
+        if now_ns is not None:
+            for unseen in self._undated:
+                unseen.until_ns = now_ns + self._hold_ns
+            self._undated = []
+            over = takewhile(lambda found: found[1].until_ns <= now_ns, self._unseen.items())
+            self._move([figure for figure, _ in over])
         return self.receipt()
 
     def see(self, shown: Sequence[Figure]) -> bool:
         """A scrape has shown these as 0. True if it was the first for some of them: then a receipt is to be stored."""
-        found = [self._held[figure] for figure in shown if figure in self._held]
-        new = [held for held in found if held.is_sent and not held.seen]
-        for held in new:
-            held.seen = True
+        new = [figure for figure in shown if (unseen := self._unseen.get(figure)) is not None and unseen.is_sent]
+        self._move(new)
         return bool(new)
+
+    def _move(self, figures: Sequence[Figure]) -> None:
+        for figure in figures:
+            del self._unseen[figure]
+            self._seen[figure] = 0
 
     def receipt(self) -> Receipt:
         """Of how it is now. It must be stored after those before it."""
         self._number += 1
-        self._held = {figure: self._held[figure] for figure in self._figures.held()}  # some have ended
-        for held in self._held.values():
-            if held.seen and not held.seen_by_receipt:
-                held.seen_by_receipt = self._number
-        unseen = [held.digest for held in self._held.values() if not held.seen]
-        return _encode(_Told(self._number, b"".join(unseen[:MOST])))
+        for figure, number in self._seen.items():
+            self._seen[figure] = number or self._number
+        for figure, unseen in islice(self._unseen.items(), MOST):
+            unseen.digest = unseen.digest or _digest(figure.name, figure.labels)
+        digests = b"".join([unseen.digest for unseen in islice(self._unseen.values(), MOST)])
+        return _encode(_Told(self._number, digests))
 
     def commit(self, receipt: Receipt | None) -> None:
         """This receipt is stored: what is seen by it shows its value from now on."""
@@ -102,7 +118,10 @@ class Holding:
         self._committed = receipt
         told = _read(receipt)
         if told is not None:
-            self._figures.release([f for f, held in self._held.items() if 0 < held.seen_by_receipt <= told.number])
+            shown = [figure for figure, number in self._seen.items() if 0 < number <= told.number]
+            self._figures.release(shown)
+            for figure in shown:
+                del self._seen[figure]
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -81,11 +81,11 @@ class Family:
         self.figures[labels] = figure = Figure(self.name, labels, value)
         return figure
 
-    def drop(self, labels: Labels) -> None:
-        """Forget a series; one that is not there is fine."""
+    def drop(self, labels: Labels) -> Figure | None:
+        """Forget a series; gives it, None if it is not there."""
         self._order = self._text = None
-        self.figures.pop(labels, None)
         self.held.discard(labels)
+        return self.figures.pop(labels, None)
 
     def lines(self, holding: bool) -> str:
         """The sample lines of all series, sorted by labels; with `holding`, held ones as 0."""
@@ -118,13 +118,15 @@ class Figures:
             raise ValueError(f"{name} is a {family.kind}, and a sample of it says {kind}")
         return family.set(labels, value)
 
-    def drop(self, name: str, labels: Labels) -> None:
-        """Forget a series, and its family with the last one; one that is not there is fine."""
+    def drop(self, name: str, labels: Labels) -> Figure | None:
+        """Forget a series, and its family with the last one; gives it, None if it is not there."""
         family = self.families.get(name)
-        if family is not None:
-            family.drop(labels)
-            if not family.figures:
-                del self.families[name]
+        if family is None:
+            return None
+        figure = family.drop(labels)
+        if not family.figures:
+            del self.families[name]
+        return figure
 
     def hold(self, figure: Figure) -> None:
         """Show a series as 0 until it is released."""
