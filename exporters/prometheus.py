@@ -87,7 +87,7 @@ class Prometheus:
         self._textfile = Path(config.textfile) if config.textfile else None
         self._hold_ns = 0 if context.once else config.hold.ns
         self._context = context
-        self._holding = Holding(self.figures, self._hold_ns, context.receipt)
+        self._holding = Holding(self.figures, self._hold_ns)
         self._first_ns: int | None = None  # time of the first payload that this process built
         self._odd: set[str] = set()
         self._at_rest = Lock()
@@ -110,6 +110,7 @@ class Prometheus:
         body, text = _decode(payload.body), None
         is_ours = self._first_ns is not None and body.at_ns >= self._first_ns
         async with self._at_rest:
+            self._holding.begin(self._context.receipt)
             for line in body.lines:
                 self._publish(line, body)
             # A payload left over from before a crash is a part of the figures; the whole of them follows at once.

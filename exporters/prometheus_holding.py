@@ -43,22 +43,30 @@ class _Unseen(msgspec.Struct):
 
 
 class Holding:
-    """The held series of `figures`, each for `hold_ns` at most. `receipt` is what the process before has left."""
+    """The held series of `figures`, each for `hold_ns` at most. It begins with the first payload."""
 
-    def __init__(self, figures: Figures, hold_ns: int, receipt: Receipt | None) -> None:
-        before = _read(receipt)
-        self.first = before is None
-        """No process of this exporter has published anything yet."""
+    def __init__(self, figures: Figures, hold_ns: int) -> None:
         self._figures, self._hold_ns = figures, hold_ns
-        self._number = before.number if before else 0
-        unseen = before.unseen if before else b""
-        self._unseen_before = frozenset(unseen[at : at + _DIGEST] for at in range(0, len(unseen), _DIGEST))
-        self._committed: Receipt | None = receipt
+        self.first = True
+        """No process of this exporter has published anything before."""
+        self._has_begun, self._number = False, 0
+        self._unseen_before: frozenset[bytes] = frozenset()
+        self._committed: Receipt | None = None
         self._unseen: dict[Figure, _Unseen] = {}  # in the order in which they began
         self._sending: list[_Unseen] = []
         self._undated: list[_Unseen] = []
         self._seen: dict[Figure, int] = {}
         """By figure: the number of the first receipt that says so, 0: none yet."""
+
+    def begin(self, receipt: Receipt | None) -> None:
+        """A payload comes; `receipt` is the last of the process before, if this is the first one."""
+        if self._has_begun:
+            return
+        self._has_begun, self._committed = True, receipt
+        before = _read(receipt)
+        if before is not None:
+            self.first, self._number, unseen = False, before.number, before.unseen
+            self._unseen_before = frozenset(unseen[at : at + _DIGEST] for at in range(0, len(unseen), _DIGEST))
 
     def unseen_before(self, name: str, labels: Labels) -> bool:
         """Whether the series was published in the process before, and nobody has seen it there."""

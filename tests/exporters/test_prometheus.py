@@ -427,6 +427,17 @@ async def test_the_first_publication_of_all_holds_what_began_a_moment_ago() -> N
         assert [await shown(exporter), await shown(exporter, "old"), await shown(exporter)] == [0, 4, 3]
 
 
+async def test_a_receipt_that_comes_after_it_was_built_counts() -> None:
+    """Of the one that it replaces when the configuration is read anew."""
+    async with opened() as before:
+        await publish(before, counter(3, since=T0))
+        async with opened(receipt=committed(before)) as exporter:
+            assert await shown(before) == 0
+            commit(exporter, committed(before))
+            await publish(exporter, counter(3, since=T0, begins=False))
+            assert [await shown(before), await shown(exporter)] == [3, 3]
+
+
 async def test_a_receipt_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prometheus_holding, "MOST", 3)
     async with opened() as exporter:
