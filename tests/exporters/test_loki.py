@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from exporters.log_lines import OURS, json_lines, rfc3339
 from exporters.loki import SPEC, Loki, LokiConfig
 from pipeline.batch import WHOLE, Batch
-from pipeline.clock import HOUR
+from pipeline.clock import HOUR, MINUTE
 from pipeline.components import Payload
 from pipeline.errors import PartialError, PermanentError, RetryableError
 from pipeline.http import Response, Tls
-from pipeline.options import Secret, Size
+from pipeline.options import Duration, Secret, Size
 from pipeline.signals import LogRecord
 from pipeline.testing.context import FakeContext, FakeHttp
 
@@ -124,6 +124,17 @@ def test_labels_are_configurable() -> None:
     }
     alone = LokiConfig(label_fields=(), source_label="")
     assert streams(record(), config=alone)[0]["stream"] == {"job": "dagster"}
+
+
+def test_what_comes_late_has_a_stream_of_its_hour() -> None:
+    records = [record(T0 - minutes * MINUTE, str(minutes)) for minutes in (0, 44, 46, 90, 95)]
+    (payload,) = exporter().build(Batch(records, "dagster.events/3", T0))
+    assert {
+        (s["stream"].get("late"), tuple(json.loads(line)["message"] for _, line in s["values"]))
+        for s in json.loads(payload.body)["streams"]
+    } == {(None, ("44", "0")), ("2026-11-23T02", ("46",)), ("2026-11-23T01", ("95", "90"))}
+    (payload,) = exporter(LokiConfig(late_after=Duration(0))).build(Batch(records, "dagster.events/3", T0))
+    assert [s["stream"].get("late") for s in json.loads(payload.body)["streams"]] == [None]
 
 
 def test_entries_of_a_stream_are_ordered_by_time() -> None:
@@ -240,12 +251,15 @@ async def test_an_answer_says_whether_to_try_again(status: int, body: bytes, err
         {"labels": {}, "label_fields": ()},
         {"labels": {"level": "x"}},
         {"labels": {"source": "x"}},
+        {"labels": {"late": "x"}},
+        {"source_label": "late"},
+        {"late_after": Duration(-1)},
         {"max_line_bytes": Size(10)},
         {"max_bytes": Size("1KiB")},
     ],
 )
 def test_a_configuration_that_loki_would_refuse_is_refused(bad: Mapping[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"label|max_line_bytes"):
+    with pytest.raises(ValueError, match=r"label|max_line_bytes|late"):
         LokiConfig(**bad)  # type: ignore[arg-type]
 
 
@@ -342,10 +356,10 @@ async def test_a_real_loki_takes_what_is_hours_old_from_a_source_that_is_behind(
     instance, now = uuid4().hex, time.time_ns()
     async with httpx.AsyncClient() as client:
 
-        async def push(at: int, shard: str, **options: Any) -> None:
+        async def push(at: int, shard: str, of: int = 0, **options: Any) -> None:
             config = LokiConfig(endpoint=LOKI, labels={"test": instance}, **options)
             async with SPEC.build(config, FakeContext(http=_Http(client))) as loki:
-                (payload,) = loki.build(Batch([record(at, shard, event_id=shard)], shard, now))
+                (payload,) = loki.build(Batch([record(at, shard, event_id=shard)], shard, of or at))
                 await loki.send(loki.seal(payload))
 
         await push(now, "dagster.events/0")
@@ -354,6 +368,10 @@ async def test_a_real_loki_takes_what_is_hours_old_from_a_source_that_is_behind(
             "dagster.events/0",
             "dagster.events/1",
         }
+        for hours in (20, 5, 9):
+            await push(now - hours * HOUR, "dagster.events/0", of=now)
+        with pytest.raises(PartialError, match="too far behind"):
+            await push(now - 5 * HOUR, "dagster.events/0", of=now, late_after=Duration(0))
         await push(now, "dagster.events/0", source_label="")
         with pytest.raises(PartialError, match="too far behind"):
             await push(now - 2 * HOUR, "dagster.events/1", source_label="")
@@ -363,7 +381,7 @@ async def test_a_real_loki_takes_what_is_hours_old_from_a_source_that_is_behind(
 @loki_needed
 async def test_a_real_loki_takes_long_lines_and_keeps_what_it_can_of_a_payload() -> None:
     instance, now = uuid4().hex, time.time_ns()
-    config = LokiConfig(endpoint=LOKI, labels={"test": instance})
+    config = LokiConfig(endpoint=LOKI, labels={"test": instance}, late_after=Duration(0))
     async with httpx.AsyncClient() as client, SPEC.build(config, FakeContext(http=_Http(client))) as loki:
         (payload,) = loki.build(Batch([record(now, "ü" * 10**6)], WHOLE, now))
         await loki.send(loki.seal(payload))
