@@ -176,7 +176,7 @@ class Series:
 
     def flush(self, now_ns: int) -> list[Sample]:
         """The present figure of each series that changed since the last flush, retired ones first."""
-        samples: list[Sample] = []
+        samples, born = list[Sample](), self._born
         for key in self._retired:
             name, kind, help, labels = self._faces[key[0]]
             samples.append(Sample(name, kind, labels(key), None, now_ns, help))
@@ -189,15 +189,14 @@ class Series:
                 if since_ns > now_ns:  # its partition is ahead of the others, whose time is the whole's
                     since_ns = now_ns
                     self._counts.put(key, Count(figure.value, now_ns))
-                begins = key in self._born
-                samples.append(Sample(name, kind, labels(key), figure.value, now_ns, help, since_ns, begins))
+                samples.append(Sample(name, kind, labels(key), figure.value, now_ns, help, since_ns, key in born))
             elif type(figure) is Buckets and figure.shape == self._shape:
                 since_ns = figure.since_ns
                 if since_ns > now_ns:
                     since_ns = now_ns
                     self._buckets.put(key, Buckets(figure.counts, figure.sum_us, figure.shape, now_ns))
-                value, begins = self._cumulative(figure), key in self._born
-                samples.append(Sample(name, kind, labels(key), value, now_ns, help, since_ns, begins))
+                value = self._cumulative(figure)
+                samples.append(Sample(name, kind, labels(key), value, now_ns, help, since_ns, key in born))
         self._retired.clear()
         self._changed.clear()
         self._born.clear()
