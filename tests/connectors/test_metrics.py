@@ -475,9 +475,27 @@ async def test_a_series_says_when_it_began() -> None:
     assert since <= {(s.name, s.since_ns) for s in await bench.flush(T0 + 20)}
 
 
+async def test_the_first_sample_of_a_series_says_that_it_begins_and_no_other_does_so() -> None:
+    """Also after a crash: what was flushed before it was committed with the series."""
+
+    def begun(samples: list[Sample]) -> set[tuple[str, bool]]:
+        return {(dict(s.labels)["asset_name"], s.begins) for s in samples if s.name == "asset_executions_total"}
+
+    bench = await Bench().open()
+    await bench.feed(event(made("a")))
+    assert begun(await bench.flush()) == {("a", True)}
+    await bench.feed(event(made("a")), event(made("b")))
+    assert begun(await bench.flush()) == {("a", False), ("b", True)}
+    await bench.feed(event(made("c")))
+    await bench.crash()
+    await bench.feed(event(made("c")))
+    assert begun(await bench.flush()) == {("a", False), ("b", False), ("c", True)}
+    await bench.feed(event(AssetGone("a", (), T0)), event(made("a")))
+    assert ("a", True) in begun(await bench.flush())
+
+
 async def test_a_series_of_a_partition_that_is_ahead_began_when_it_was_first_given_out() -> None:
-    """The whole's time is that of the partition furthest behind. Who publishes tells by a series' begin whether it was
-    published before: so it must not lie after that."""
+    """The whole's time is that of the partition furthest behind, and nothing begins after it was told of."""
     bench = await Bench().open()
     await bench.feed(event(made("a"), ended("success", starting=T0), now=T0 + 50))
     since = {(s.name, s.since_ns) for s in await bench.flush(T0 + 9) if s.kind != "gauge"}
