@@ -109,9 +109,8 @@ class Otlp:
 
     def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
         """Requests of several into one. Their resources stand side by side, as a Collector's batches leave them."""
-        return join_payloads(
-            payloads, most, b"".join if self._proto else one_list, _LARGEST
-        )  # messages of protobuf add up
+        bodies = b"".join if self._proto else one_list  # messages of protobuf add up
+        return join_payloads(payloads, most, bodies, _LARGEST)
 
     def seal(self, payload: Payload) -> Payload:
         """Compress it."""

@@ -22,7 +22,8 @@ Writers = frozenset[str]
 
 
 class _Missed(msgspec.Struct):
-    """Ids that one read has skipped: when, and who may still store them; None: that is not known."""
+    """Ids that one read has skipped: when, and once somebody has `looked`, who may still store them (None: that is not
+    known)."""
 
     at: float
     writers: Writers | None = None
@@ -33,7 +34,7 @@ class _Missed(msgspec.Struct):
 
 
 class Gaps:
-    """The missing ids, oldest first. Bounded by `limit`. Pure."""
+    """The missing ids, oldest first. Bounded by `limit`. Times are seconds of a clock that never goes back. Pure."""
 
     def __init__(self, ids: Iterable[int] = (), *, now: float, timeout: float, limit: int) -> None:
         self._missed: dict[int, _Missed] = dict.fromkeys(ids, _Missed(now))
