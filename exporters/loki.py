@@ -18,7 +18,7 @@ from exporters.json_list import one_list
 from exporters.log_lines import json_lines, rfc3339
 from pipeline.addresses import url_fault
 from pipeline.batch import Batch
-from pipeline.clock import HOUR
+from pipeline.clock import HOUR, Clock, SystemClock
 from pipeline.components import Context, ExporterSpec, Payload, Receipt, join_payloads
 from pipeline.errors import PartialError
 from pipeline.http import HttpClient, Response, Tls, expect_no_page, expect_ok
@@ -55,13 +55,10 @@ class LokiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Labels that every stream has."""
     label_fields: tuple[LabelField, ...] = ("level", "code_location")
     """Fields of the record that become labels; one that is empty is left out."""
-    source_label: str = "source"
-    """The label that says where a record was read (`dagster.events/3`), so that each source has streams of its own:
-    Loki refuses what is an hour older than the newest of its stream, as one partition can be while others catch up.
-    Empty: none."""
     late_after: Duration = Duration("45m")
-    """A record that comes so long after its time (a dead letter that is replayed) goes into a stream of its hour, with
-    the label `late` (`2026-11-28T05`), for the same reason. 0: never. Keep it below half of Loki's `max_chunk_age`."""
+    """A record that comes so long after its time goes into a stream of its hour, with the label `late`
+    (`2026-11-28T05`): Loki refuses what is an hour older than the newest of its stream, as a partition is that is
+    behind the others, or a dead letter that is replayed. 0: never. Keep it below half of Loki's `max_chunk_age`."""
     structured_metadata: tuple[MetadataField, ...] = ()
     """Fields that also go out as structured metadata (Loki 3 or later with schema v13), say `[trace_id, run_id]`."""
     compression: Literal["gzip", "none"] = "gzip"
@@ -80,11 +77,9 @@ class LokiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError("labels and label_fields are both empty; Loki wants at least one label a stream")
         if both := set(self.labels) & set(self.label_fields):
             raise ValueError(f"{', '.join(sorted(both))} stands both in labels and in label_fields")
-        if self.source_label in {*self.labels, *self.label_fields}:
-            raise ValueError(f"source_label {self.source_label} is the name of another label")
         if self.late_after < 0:
             raise ValueError("late_after must not be negative")
-        if self.late_after and LATE in {*self.labels, self.source_label}:
+        if self.late_after and LATE in self.labels:
             raise ValueError(f"the label {LATE} is that of late_after; call yours otherwise, or set late_after to 0")
         if self.max_line_bytes < 1024 or self.max_bytes < self.max_line_bytes:
             raise ValueError("1KiB <= max_line_bytes <= max_bytes must hold")
@@ -109,8 +104,8 @@ _encode: Final = msgspec.json.Encoder().encode
 class Loki:
     """The exporter."""
 
-    def __init__(self, config: LokiConfig, http: HttpClient) -> None:
-        self._config, self._http = config, http
+    def __init__(self, config: LokiConfig, http: HttpClient, clock: Clock) -> None:
+        self._config, self._http, self._clock = config, http, clock
         self._url = config.endpoint if config.endpoint.endswith("/push") else config.endpoint.rstrip("/") + _PUSH
         self._labels_of: Callable[[LogRecord], object] = (
             attrgetter(*config.label_fields) if config.label_fields else lambda record: None
@@ -129,36 +124,35 @@ class Loki:
         limit = self._config.max_line_bytes
         if max(map(len, lines)) * 4 > limit:  # a character is 4 bytes at most
             lines = [_fitting(record, line, limit) for record, line in zip(records, lines, strict=True)]
-        return self._payloads(records, lines, batch)
+        late_ns = self._clock.wall_ns() - self._config.late_after.ns if self._config.late_after else 0
+        return self._payloads(records, lines, late_ns)
 
-    def _payloads(self, records: Sequence[LogRecord], lines: Sequence[str], of: Batch[LogRecord]) -> list[Payload]:
+    def _payloads(self, records: Sequence[LogRecord], lines: Sequence[str], late_ns: int) -> list[Payload]:
         limit, count = self._config.max_bytes, len(lines)
         if count == 1 or sum(map(len, lines)) + _ENTRY_ROOM * count <= limit:
-            body = _encode(_Push(self._streams(records, lines, of)))
+            body = _encode(_Push(self._streams(records, lines, late_ns)))
             if count == 1 or len(body) <= limit:
                 return [Payload(body, count)]
         half = count // 2
-        return self._payloads(records[:half], lines[:half], of) + self._payloads(records[half:], lines[half:], of)
+        first = self._payloads(records[:half], lines[:half], late_ns)
+        return first + self._payloads(records[half:], lines[half:], late_ns)
 
-    def _streams(self, records: Sequence[LogRecord], lines: Sequence[str], of: Batch[LogRecord]) -> list[_Stream]:
+    def _streams(self, records: Sequence[LogRecord], lines: Sequence[str], late_ns: int) -> list[_Stream]:
         streams: dict[object, _Stream] = {}
         metadata, labels_of = self._config.structured_metadata, self._labels_of
-        late_ns = of.now_ns - self._config.late_after.ns if self._config.late_after else 0
         for record, line in zip(records, lines, strict=True):
             labels = labels_of(record)
             if record.at_ns < late_ns:
                 labels = (labels, record.at_ns // HOUR)
             stream = streams.get(labels)
             if stream is None:
-                stream = streams[labels] = _Stream(self._labels(record, of.shard, record.at_ns < late_ns), [])
+                stream = streams[labels] = _Stream(self._labels(record, record.at_ns < late_ns), [])
             at = str(record.at_ns) if record.at_ns > 0 else "0"
             stream.values.append((at, line, _metadata(record, metadata)) if metadata else (at, line))
         return list(streams.values())
 
-    def _labels(self, record: LogRecord, source: str, is_late: bool) -> dict[str, str]:
+    def _labels(self, record: LogRecord, is_late: bool) -> dict[str, str]:
         found: dict[str, str] = {name: str(getattr(record, name)) for name in self._config.label_fields}
-        if self._config.source_label:
-            found[self._config.source_label] = source
         if is_late:
             found[LATE] = rfc3339(record.at_ns)[: len("2026-11-28T05")]
         return {**self._config.labels, **{name: value[:_LABEL_MAX] for name, value in found.items() if value}}
@@ -230,7 +224,7 @@ def _cut(text: str, room: int) -> str:
 
 @asynccontextmanager
 async def build(config: LokiConfig, context: Context) -> AsyncIterator[Loki]:
-    yield Loki(config, context.http)
+    yield Loki(config, context.http, SystemClock())
 
 
 SPEC = ExporterSpec("loki", LokiConfig, build, frozenset({Signal.LOGS}))
