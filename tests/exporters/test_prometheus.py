@@ -491,6 +491,15 @@ async def test_what_is_left_over_from_a_crash_does_not_replace_the_whole_file(tm
         assert len(samples_of(path.read_text())) == 3
 
 
+async def test_the_text_file_is_written_however_the_time_goes(tmp_path: Path) -> None:
+    """Domain time is the wall's until every receiver has come; what is read then may be days behind."""
+    path = tmp_path / "metrics.prom"
+    async with opened("", textfile=str(path)) as exporter:
+        for at, value in (T0, 1), (T0 - HOLD, 2):
+            await publish(exporter, counter(value, at=at))
+            assert f'runs_total{{asset_name="a"}} {value}' in path.read_text()
+
+
 async def test_a_text_file_that_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     async with opened("", textfile=str(tmp_path / "taken")) as exporter:
