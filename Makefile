@@ -7,7 +7,7 @@ DAGSTER_VENV := .venv-dagster
 # Where it is set, hundreds of daemons would be compiled from their sources, start for start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check bench chaos lock clean
+.PHONY: demo test check bench chaos native lock clean
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("dagtel needs Python 3.11 or later; name one: make PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
@@ -43,6 +43,13 @@ check: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks
+
+# The compiled twins of the hottest functions (docs/decisions/0017-compiled-twins.md); needs Rust, see rustup.rs.
+native: $(VENV)/.native
+
+$(VENV)/.native: $(VENV)/.ready $(wildcard packages/dagtel-native/*.* packages/dagtel-native/src/*)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./packages/dagtel-native
+	touch $@
 
 # Everything is broken that can break, a quarter of an hour long; ARGS="-k kills" runs a part.
 chaos: $(VENV)/.ready

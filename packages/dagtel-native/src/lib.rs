@@ -1,0 +1,18 @@
+//! Compiled twins of dagtel's hottest functions.
+//!
+//! Each does what is common and says `None` to all else: what is rare, odd or wrong is done by the Python function whose
+//! twin it is, which alone says what is right. Tests hold the two against each other.
+
+mod json;
+mod events;
+mod slots;
+mod texts;
+mod wire;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<events::EventDecoder>()
+}

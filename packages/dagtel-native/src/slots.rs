@@ -1,0 +1,72 @@
+//! The fields of a `msgspec.Struct`, read where they lie in the object.
+//!
+//! A getattr costs 30 ns and an event has 20 fields. msgspec makes each field a slot, whose place its member descriptor
+//! tells, as CPython's own `__slots__` do.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+/// `PyMemberDescrObject` of CPython's Include/cpython/descrobject.h, which pyo3-ffi does not have.
+#[repr(C)]
+struct MemberDescriptor {
+    base: ffi::PyObject,
+    kind: *mut ffi::PyTypeObject,
+    name: *mut ffi::PyObject,
+    qualified_name: *mut ffi::PyObject,
+    member: *mut ffi::PyMemberDef,
+}
+
+/// Where `N` fields of one class lie.
+pub struct Slots<const N: usize> {
+    kind: Py<PyType>,
+    places: [isize; N],
+}
+
+impl<const N: usize> Slots<N> {
+    /// Of the class, by the fields' names. TypeError for a class that does not keep them in slots.
+    pub fn new(kind: &Bound<'_, PyType>, names: [&str; N]) -> PyResult<Self> {
+        let mut places = [0; N];
+        for (place, name) in places.iter_mut().zip(names) {
+            let descriptor = kind.getattr(name)?;
+            // SAFETY: an object of exactly this type has this layout in CPython 3.11 and later.
+            *place = unsafe {
+                if ffi::Py_TYPE(descriptor.as_ptr()) != &raw mut ffi::PyMemberDescr_Type {
+                    return Err(PyTypeError::new_err(format!("{name} is no slot of {kind}")));
+                }
+                (*(*descriptor.as_ptr().cast::<MemberDescriptor>()).member).offset
+            };
+        }
+        Ok(Self { kind: kind.clone().unbind(), places })
+    }
+
+    /// The fields of an object of exactly this class; None for any other, or where a field is not set.
+    #[inline]
+    pub fn read<'py>(&self, object: &Bound<'py, PyAny>) -> Option<[Bound<'py, PyAny>; N]> {
+        let py = object.py();
+        if object.get_type_ptr() != self.kind.as_ptr().cast() {
+            return None;
+        }
+        let mut found = [const { std::ptr::null_mut() }; N];
+        for (field, place) in found.iter_mut().zip(self.places) {
+            // SAFETY: the object is of the class whose slots these are; a slot holds an object or null.
+            *field = unsafe { *object.as_ptr().byte_offset(place).cast::<*mut ffi::PyObject>() };
+            if field.is_null() {
+                return None;
+            }
+        }
+        // SAFETY: not null, seen above; each is held by the object, and once more by the result.
+        Some(found.map(|field| unsafe { Bound::from_borrowed_ptr(py, field) }))
+    }
+}
+
+/// An object of a class from its fields in their order: `Class(*fields)` without a tuple.
+#[inline]
+pub fn make<const N: usize>(kind: &Py<PyType>, py: Python<'_>, fields: [*mut ffi::PyObject; N]) -> PyResult<Py<PyAny>> {
+    // SAFETY: the pointers are of live objects that the caller holds.
+    unsafe {
+        let made = ffi::PyObject_Vectorcall(kind.as_ptr(), fields.as_ptr(), N, std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(py, made).map(Bound::unbind)
+    }
+}

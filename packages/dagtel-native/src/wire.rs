@@ -1,0 +1,262 @@
+//! Dagster's own shapes, as far as they are read: `receivers/dagster_wire.py` and `wire_shapes.py` say what they mean.
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// A text, borrowed from the input where it holds no escapes.
+pub struct Text<'a>(pub Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = Text<'de>;
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        from.deserialize_str(Texts)
+    }
+}
+
+/// The text, or "" where there is none.
+#[inline]
+pub fn or_empty<'t>(text: &'t Option<Text<'_>>) -> &'t str {
+    text.as_ref().map_or("", |text| &text.0)
+}
+
+#[derive(Deserialize)]
+pub struct DagsterEvent<'a> {
+    #[serde(rename = "__class__", borrow)]
+    pub class: Text<'a>,
+    #[serde(borrow)]
+    pub event_type_value: Text<'a>,
+    #[serde(borrow, default)]
+    pub event_specific_data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub message: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub pipeline_name: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub job_name: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub step_key: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub step_kind_value: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+pub struct Entry<'a> {
+    #[serde(rename = "__class__", borrow)]
+    pub class: Text<'a>,
+    #[serde(borrow)]
+    pub error_info: &'a RawValue,
+    pub level: u8,
+    #[serde(borrow)]
+    pub user_message: Text<'a>,
+    #[serde(borrow)]
+    pub run_id: Text<'a>,
+    pub timestamp: f64,
+    #[serde(borrow, default)]
+    pub step_key: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub pipeline_name: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub job_name: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub dagster_event: Option<DagsterEvent<'a>>,
+}
+
+#[derive(Deserialize)]
+pub struct Key<'a> {
+    #[serde(borrow)]
+    path: Vec<Text<'a>>,
+}
+
+impl Key<'_> {
+    /// Its parts joined by "/".
+    pub fn joined(&self) -> Cow<'_, str> {
+        match self.path.as_slice() {
+            [one] => Cow::Borrowed(&one.0),
+            parts => Cow::Owned(parts.iter().map(|part| &*part.0).collect::<Vec<_>>().join("/")),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Planned<'a> {
+    #[serde(borrow)]
+    pub asset_key: Key<'a>,
+    #[serde(borrow, default)]
+    pub partition: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+pub struct CheckPlanned<'a> {
+    #[serde(borrow)]
+    pub asset_key: Key<'a>,
+    #[serde(borrow)]
+    pub check_name: Text<'a>,
+}
+
+#[derive(Deserialize)]
+pub struct Success {
+    pub duration_ms: f64,
+}
+
+#[derive(Deserialize)]
+pub struct Engine<'a> {
+    #[serde(borrow, default)]
+    pub error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub marker_start: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub marker_end: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+pub struct AssetEvent<'a> {
+    #[serde(borrow)]
+    pub asset_key: Key<'a>,
+    #[serde(borrow, default)]
+    pub partition: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub description: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub metadata_entries: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub metadata: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub tags: Option<Pairs<Text<'a>, Text<'a>>>,
+}
+
+#[derive(Deserialize)]
+pub struct Materialization<'a> {
+    #[serde(borrow)]
+    pub materialization: AssetEvent<'a>,
+}
+
+#[derive(Deserialize)]
+pub struct Member<'a> {
+    #[serde(rename = "__enum__", borrow)]
+    pub name: Text<'a>,
+}
+
+#[derive(Deserialize)]
+pub struct Check<'a> {
+    #[serde(borrow)]
+    pub asset_key: Key<'a>,
+    #[serde(borrow)]
+    pub check_name: Text<'a>,
+    #[serde(default)]
+    pub success: Option<bool>,
+    #[serde(default)]
+    pub passed: Option<bool>,
+    #[serde(borrow)]
+    pub severity: Member<'a>,
+    #[serde(default)]
+    pub blocking: Option<bool>,
+    #[serde(borrow, default)]
+    pub partition: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub description: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub metadata: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub metadata_entries: Option<&'a RawValue>,
+}
+
+/// An object as its pairs, in order.
+pub struct Pairs<K, V>(pub Vec<(K, V)>);
+
+impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Pairs<K, V> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Maps<K, V>(std::marker::PhantomData<(K, V)>);
+        impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Visitor<'de> for Maps<K, V> {
+            type Value = Pairs<K, V>;
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        from.deserialize_map(Maps(std::marker::PhantomData))
+    }
+}
+
+/// A value of metadata that is as plain on the wire as in an event; all else is `Other`.
+pub enum Scalar<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(Text<'a>),
+    Other,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Scalars;
+        impl<'de> Visitor<'de> for Scalars {
+            type Value = Scalar<'de>;
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("a value")
+            }
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Scalar::Null)
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+                Ok(Scalar::Bool(value))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+                Ok(Scalar::Int(value))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+                Ok(i64::try_from(value).map_or(Scalar::Other, Scalar::Int))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+                // An integer of more than 64 bits and -0 come as floats, too.
+                let plain = value != 0.0 && value.abs() < 9.0e15;
+                Ok(if plain { Scalar::Float(value) } else { Scalar::Other })
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Scalar::Text(Text(Cow::Borrowed(text))))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Scalar::Text(Text(Cow::Owned(text.to_owned()))))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                while items.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+        }
+        from.deserialize_any(Scalars)
+    }
+}
+
+/// A labelled entry of metadata.
+#[derive(Deserialize)]
+pub struct Labelled<'a> {
+    #[serde(borrow)]
+    pub label: Text<'a>,
+    #[serde(borrow)]
+    pub entry_data: &'a RawValue,
+}
