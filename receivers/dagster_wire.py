@@ -24,6 +24,7 @@ from receivers import wire_details as details
 from receivers import wire_repair
 from receivers.wire_details import Reader
 from receivers.wire_errors import error_info
+from receivers.wire_native import twin
 from receivers.wire_repair import nanos
 from receivers.wire_shapes import NULL
 
@@ -148,10 +149,25 @@ def decode(
     """The event that `raw` holds. `record_ns` is the timestamp of the record that carried it, 0 if it has none.
 
     `texts` is the caller's, one for the events of a batch: their run ids, jobs and step keys become the same objects.
-    A dict then finds them by identity and with the hash that they keep: 0.7 µs an event over all stages.
+    A dict then finds them by identity and with the hash that they keep: 0.7 µs an event over all stages. (The compiled
+    twin keeps texts of its own.)
     Times: see `wire_repair.nanos`; `at_ns` always lies in 1970 … 2106, so nothing computed from it overflows 64 bits.
     The job is "" for an event without a run. Raises DecodeError with the reason, and nothing else, whatever the bytes.
     """
+    if _twin is not None and (event := _twin(raw, source, offset, record_ns, headers)) is not None:
+        return event
+    return decode_in_python(raw, source, offset, record_ns, headers, texts)
+
+
+def decode_in_python(
+    raw: bytes,
+    source: str,
+    offset: int,
+    record_ns: int,
+    headers: tuple[tuple[str, bytes], ...],
+    texts: dict[str, str] | None,
+) -> Event:
+    """`decode` without its compiled twin; what is right."""
     try:
         entry = _decode_entry(raw)
         if not raw.isascii():
@@ -167,7 +183,7 @@ def decode(
     if inner is None:
         name = LOG
         if details.MARKER in message or len(entry.error_info) > 4:
-            message, detail = _log_detail(entry)
+            message, detail = _log_detail(message, entry.error_info)
     else:
         known = _KNOWN.get(inner.event_type_value)
         name, reader = known if known is not None else _unknown(inner)
@@ -225,12 +241,12 @@ def _unknown(event: _DagsterEvent) -> tuple[str, Reader | None]:
     return name, None
 
 
-def _log_detail(entry: _Entry) -> tuple[str, LogFields | None]:
-    structured = details.log_fields(entry.user_message)
-    error = None if len(entry.error_info) == 4 else error_info(entry.error_info)
+def _log_detail(message: str, error_info_raw: Raw) -> tuple[str, LogFields | None]:
+    structured = details.log_fields(message)
+    error = None if len(error_info_raw) == 4 else error_info(error_info_raw)
     if structured is not None:
         return structured[0], LogFields(structured[1], error)
-    return entry.user_message, LogFields({}, error) if error is not None else None
+    return message, LogFields({}, error) if error is not None else None
 
 
 def _handle_key(raw: bytes) -> str | None:
@@ -242,6 +258,9 @@ def _handle_key(raw: bytes) -> str | None:
     if step is None:
         return handles.solid_handle.joined() if handles.solid_handle else None
     return f"{step.solid_handle.joined()}[{step.mapping_key}]" if step.mapping_key else step.solid_handle.joined()
+
+
+_twin = twin(_KNOWN, _STEP_TYPES, _log_detail)
 
 
 # --- the slow way ----------------------------------------------------------------------------------------------------

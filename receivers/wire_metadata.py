@@ -18,7 +18,8 @@ _PAYLOADS: Final = {
     "Pool": "pool", "Object": "class_name",
 }  # fmt: skip
 _SUFFIXES: Final = ("MetadataEntryData", "MetadataValue")
-_KEYS: Final = {f"{kind}{suffix}": key for kind, key in _PAYLOADS.items() for suffix in _SUFFIXES}
+PAYLOADS: Final = {f"{kind}{suffix}": key for kind, key in _PAYLOADS.items() for suffix in _SUFFIXES}
+"""By the class of a value, the name of its one payload."""
 _SCALARS: Final = frozenset({str, bool, float, type(None)})
 
 _decode = msgspec.json.Decoder().decode
@@ -46,7 +47,12 @@ def metadata(raw: msgspec.Raw) -> Metadata:
     return found
 
 
-def _parsed(raw: msgspec.Raw) -> object:
+def value(raw: bytes) -> Json:
+    """One value, as JSON."""
+    return _value(_parsed(raw))
+
+
+def _parsed(raw: bytes) -> object:
     try:
         return _decode(raw)
     except (msgspec.MsgspecError, ValueError):
@@ -63,7 +69,7 @@ def _value(value: object) -> Json:
     kind = value.get("__class__")
     if type(kind) is not str:
         return plain(value)
-    key = _KEYS.get(kind)
+    key = PAYLOADS.get(kind)
     if key is not None and key in value:
         payload = value[key]
         return payload if type(payload) in _SCALARS else plain(payload)

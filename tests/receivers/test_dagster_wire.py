@@ -14,8 +14,9 @@ from msgspec import Raw, structs
 from pipeline import events as ev
 from pipeline.errors import DecodeError
 from pipeline.events import Event
+from pipeline.native import HAS_NATIVE
 from pipeline.testing.builders import CHECK_FAILED, Fault, Log
-from receivers import wire_metadata
+from receivers import dagster_wire, wire_metadata
 from receivers.dagster_wire import decode
 from receivers.wire_repair import nanos
 
@@ -393,10 +394,38 @@ def test_equal_texts_of_a_batch_are_one_object() -> None:
     assert one.job is other.job
 
 
+# --- the compiled twin ---------------------------------------------------------------------------------------------
+
+
+def agrees(raw: bytes) -> bool:
+    """Whether the twin takes the bytes; what it makes of them is then what Python makes of them."""
+    if dagster_wire._twin is None:
+        return False
+    found = dagster_wire._twin(raw, "test", 1, 0, ())
+    if found is not None:
+        assert repr(found) == repr(dagster_wire.decode_in_python(raw, "test", 1, 0, (), None))
+    return found is not None
+
+
+@pytest.mark.skipif(not HAS_NATIVE, reason="dagtel-native is not installed")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_twin_takes_nearly_all_that_dagster_writes(version: str) -> None:
+    taken = [line for line in CORPUS[version] if agrees(line)]
+    assert len(taken) > 0.99 * len(CORPUS[version])
+
+
+@pytest.mark.skipif(not HAS_NATIVE, reason="dagtel-native is not installed")
+@pytest.mark.parametrize("record_ns", [0, 5, -1, 2**63, -(2**70)])
+def test_the_twin_bears_any_time_of_a_record(record_ns: int) -> None:
+    line = CORPUS["1.13"][0]
+    assert decode(line, "test", 1, record_ns) == dagster_wire.decode_in_python(line, "test", 1, record_ns, (), None)
+
+
 # --- any bytes -------------------------------------------------------------------------------------------------------
 
 
 def survives(raw: bytes) -> None:
+    agrees(raw)
     try:
         event = decoded(raw)
     except DecodeError as error:

@@ -109,7 +109,7 @@ impl EventDecoder {
         raw: &Bound<'_, PyBytes>,
         source: &Bound<'_, PyAny>,
         offset: &Bound<'_, PyAny>,
-        record_ns: i64,
+        record_ns: &Bound<'_, PyAny>,
         headers: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = raw.py();
@@ -165,7 +165,7 @@ impl EventDecoder {
         let (run, job, step, kind) = (texts.get(py, run), texts.get(py, job), texts.get(py, step), texts.get(py, kind));
         let message = told.unwrap_or_else(|| PyString::new(py, message).into_any().unbind());
         let (at, level) = (at_ns.into_pyobject(py)?, entry.level.into_pyobject(py)?);
-        let record = (if record_ns == 0 { at_ns } else { record_ns }).into_pyobject(py)?;
+        let record = if record_ns.is_truthy()? { record_ns } else { at.as_any() };
         make(
             &self.event,
             py,
