@@ -34,9 +34,10 @@ from pipeline.testing.context import FakeContext
 from processors.redaction import SPEC as REDACTION
 from processors.redelivery import SPEC as REDELIVERY
 from processors.run_ledger import SPEC as RUN_LEDGER
-from receivers.dagster_wire import decode
+from receivers.dagster_wire import TWIN, decode
 from receivers.kafka_partition import Partition
 from receivers.kafka_positions import begin_at
+from receivers.kafka_records import KafkaRecord
 
 T = TypeVar("T")
 
@@ -44,16 +45,6 @@ BATCH = 5000
 SHARD = "dagster.events/0"
 _MILLISECOND = 1_000_000
 _FIRST_MS = 1_767_000_000_000  # the broker's time of the first record
-
-
-class KafkaRecord(msgspec.Struct, frozen=True):
-    """A consumer's record, as far as the receiver looks at it."""
-
-    offset: int
-    timestamp: int
-    key: bytes
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...]
 
 
 class Stopwatch:
@@ -97,7 +88,9 @@ class Road:
     def __init__(self, processors: list[Stage], connectors: dict[str, Stage], redaction: Stage, loki: Any, jaeger: Any):
         self.processors, self.connectors, self.redaction = processors, connectors, redaction
         self.loki, self.jaeger = loki, jaeger
-        self.partition = Partition(SHARD, begin_at(0), 0, 0, "fail", decode)
+        self.partition = Partition(
+            SHARD, begin_at(0), 0, 0, "fail", decode, TWIN.decode_all if TWIN is not None else None
+        )
 
     async def take(self, watch: Stopwatch, records: Sequence[KafkaRecord]) -> None:
         """One fetch, to its sealed payloads."""

@@ -154,7 +154,7 @@ def decode(
     Times: see `wire_repair.nanos`; `at_ns` always lies in 1970 … 2106, so nothing computed from it overflows 64 bits.
     The job is "" for an event without a run. Raises DecodeError with the reason, and nothing else, whatever the bytes.
     """
-    if _twin is not None and (event := _twin(raw, source, offset, record_ns, headers)) is not None:
+    if _decode is not None and (event := _decode(raw, source, offset, record_ns, headers)) is not None:
         return event
     return decode_in_python(raw, source, offset, record_ns, headers, texts)
 
@@ -260,7 +260,8 @@ def _handle_key(raw: bytes) -> str | None:
     return f"{step.solid_handle.joined()}[{step.mapping_key}]" if step.mapping_key else step.solid_handle.joined()
 
 
-_twin = twin(_KNOWN, _STEP_TYPES, _log_detail)
+TWIN: Final = twin(_KNOWN, _STEP_TYPES, _log_detail)
+_decode: Final = TWIN.decode if TWIN is not None else None
 
 
 # --- the slow way ----------------------------------------------------------------------------------------------------

@@ -35,11 +35,11 @@ from pipeline.errors import PermanentError, RetryableError
 from pipeline.events import Event
 from pipeline.kafka_client import Security, listed, security
 from pipeline.outcomes_wire import decode_events
-from receivers.dagster_wire import decode, redecode
+from receivers.dagster_wire import TWIN, decode, redecode
 from receivers.kafka_history import history
 from receivers.kafka_members import REVOKE_SHARE, Membership, Tp
 from receivers.kafka_options import KafkaReceiverConfig
-from receivers.kafka_partition import Decode
+from receivers.kafka_partition import Decode, DecodeAll
 from receivers.kafka_reading import Fetched, OutOfRange, Reading
 from receivers.kafka_records import read_lean
 from receivers.outcomes_wire import decode_outcomes
@@ -246,8 +246,10 @@ class _Figures:
 class KafkaReceiver:
     """A member of a consumer group; each `run` is one membership."""
 
-    def __init__(self, config: KafkaReceiverConfig, context: Context, decode: Decode) -> None:
-        self._config, self._decode, self._log = config, decode, context.log
+    def __init__(
+        self, config: KafkaReceiverConfig, context: Context, decode: Decode, decode_all: DecodeAll | None
+    ) -> None:
+        self._config, self._decode, self._decode_all, self._log = config, decode, decode_all, context.log
         self._safe = security(config.tls, config.sasl)
         self._instance_id = _instance_id(config, context)
         self._leaves = context.leaves or self._instance_id is None
@@ -259,7 +261,7 @@ class KafkaReceiver:
         consumer = _Consumer(self._config, self._safe, self._instance_id, wait_s)
         try:
             await consumer.start(self._config.topic_timeout)
-            reading = Reading(self._config, consumer, intake, self._decode, self._figures, self._log)
+            reading = Reading(self._config, consumer, intake, self._decode, self._figures, self._log, self._decode_all)
             consumer.join(reading.members)
             try:
                 await reading.run()
@@ -302,7 +304,10 @@ def _redecode(config: KafkaReceiverConfig, rejected: Rejected) -> Sequence[Event
 
 @asynccontextmanager
 async def build(config: KafkaReceiverConfig, context: Context) -> AsyncIterator[Receiver[Event]]:
-    yield KafkaReceiver(config, context, decode_outcomes if config.encoding == "outcomes" else decode)
+    if config.encoding == "outcomes":
+        yield KafkaReceiver(config, context, decode_outcomes, None)
+    else:
+        yield KafkaReceiver(config, context, decode, TWIN.decode_all if TWIN is not None else None)
 
 
 SPEC = ReceiverSpec(

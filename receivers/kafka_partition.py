@@ -1,8 +1,9 @@
 """One partition that is being read: records become a `Read`, and the position moves. Pure: no broker, no clock."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from operator import itemgetter
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 from pipeline.components import Read, Rejected
 from pipeline.errors import DecodeError
@@ -30,6 +31,13 @@ class Decode(Protocol):
     ) -> Event | list[Event]: ...
 
 
+class DecodeAll(Protocol):
+    """Many records at once: their events, None where `Decode` has to look, how many of these there are, and the bytes
+    of the others. None where it cannot. See `receivers.wire_native`."""
+
+    def __call__(self, records: list[Any], source: str, /) -> tuple[list[Event | None], int, int] | None: ...
+
+
 class Record(Protocol):
     """What we use of a Kafka record; `timestamp` in milliseconds, -1 where there is none."""
 
@@ -53,9 +61,16 @@ class Partition:
     """
 
     def __init__(
-        self, source: str, start: Start, begin: int, end: int, on_recreated: OnRecreated, decode: Decode
+        self,
+        source: str,
+        start: Start,
+        begin: int,
+        end: int,
+        on_recreated: OnRecreated,
+        decode: Decode,
+        decode_all: DecodeAll | None = None,
     ) -> None:
-        self.source, self._on_recreated, self._decode = source, on_recreated, decode
+        self.source, self._on_recreated, self._decode, self._decode_all = source, on_recreated, decode, decode_all
         self._holds_several = False
         self.restart(start, begin, end)
 
@@ -143,8 +158,16 @@ class Partition:
         items: list[Event] = []
         rejected: list[Rejected] = []
         size, source, decode = 0, self.source, self._decode
+        done: Iterable[Event | None] = repeat(None)
+        if self._decode_all is not None and (all_at_once := self._decode_all(list(records), source)) is not None:
+            done, missing, size = all_at_once
+            if not missing:
+                return cast(list[Event], done), rejected, size
         texts: dict[str, str] = {}
-        for record in records:
+        for record, event in zip(records, done, strict=False):
+            if event is not None:
+                items.append(event)
+                continue
             value, headers, offset, at_ms = record.value, record.headers, record.offset, record.timestamp
             if headers and not all(map(_value_of, headers)):
                 headers = tuple((name, text or b"") for name, text in headers)  # null on the wire

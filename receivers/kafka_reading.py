@@ -17,7 +17,7 @@ from pipeline.components import Intake, Position, Read
 from pipeline.errors import DagtelError, PermanentError, RetryableError
 from receivers.kafka_members import Membership, Tp, source_of
 from receivers.kafka_options import KafkaReceiverConfig
-from receivers.kafka_partition import Decode, Partition, Record
+from receivers.kafka_partition import Decode, DecodeAll, Partition, Record
 from receivers.kafka_positions import Start, begin_at, go_on, overtaken
 
 POLL_S = 0.2
@@ -88,8 +88,10 @@ class Reading:
         decode: Decode,
         figures: Figures,
         log: logging.LoggerAdapter[logging.Logger],
+        decode_all: DecodeAll | None = None,
     ) -> None:
-        self._config, self._broker, self._intake, self._decode = config, broker, intake, decode
+        self._config, self._broker, self._intake = config, broker, intake
+        self._decode, self._decode_all = decode, decode_all
         self._figures, self._log = figures, log
         self.members = Membership(intake, config.rebalance_timeout, self._tell_last, log)
         self._opened = -1
@@ -136,7 +138,9 @@ class Reading:
             return  # a rebalance came in between: what is ours now is opened in the next turn
         self._in_hand.clear()
         for tp, start in starts.items():
-            partition = Partition(source_of(tp), start, *bounds[tp], self._config.on_recreated, self._decode)
+            partition = Partition(
+                source_of(tp), start, *bounds[tp], self._config.on_recreated, self._decode, self._decode_all
+            )
             self.members.open[tp] = partition
             self._begin(tp, partition)
         self._opened, self._counts = generation, self._broker.partition_counts()

@@ -10,9 +10,8 @@ from pipeline.events import Detail
 from pipeline.native import HAS_NATIVE, native
 from receivers import wire_details as details
 from receivers import wire_metadata as metadata
+from receivers.kafka_records import KafkaRecord
 from receivers.wire_details import Reader
-
-Decode = Callable[[bytes, str, int, int, tuple[tuple[str, bytes], ...]], events.Event | None]
 
 _WAYS: Final[Mapping[Reader, str]] = {
     details.planned: "planned",
@@ -29,8 +28,8 @@ def twin(
     known: Mapping[str, tuple[str, Reader | None]],
     of_step: frozenset[str],
     log: Callable[[str, msgspec.Raw], tuple[str, Detail | None]],
-) -> Decode | None:
-    """`(raw, source, offset, record_ns, headers) -> Event | None`; None in place of it where there is no twin.
+) -> native.EventDecoder | None:
+    """The twin, None where there is none.
 
     `known`: event type → its name of today, and who reads its own part. `of_step`: types that belong to a step.
     """
@@ -41,6 +40,7 @@ def twin(
         for wire, (name, reader) in known.items()
     }
     return native.EventDecoder(
+        KafkaRecord,
         events,
         types,
         metadata.PAYLOADS,
@@ -48,7 +48,7 @@ def twin(
         lambda message, error: log(message, msgspec.Raw(error)),
         metadata.value,
         details.MARKER,
-    ).decode
+    )
 
 
 def _read(reader: Reader, data: bytes) -> Detail | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
+from typing import Any
 
 from pipeline.events import Detail, Event
 
@@ -10,6 +11,7 @@ VERSION: str
 class EventDecoder:
     def __init__(
         self,
+        record: type[Any],
         kinds: ModuleType,
         known: Mapping[str, tuple[str, bool, str, Callable[..., Detail | None] | None]],
         payloads: Mapping[str, str],
@@ -21,3 +23,4 @@ class EventDecoder:
     def decode(
         self, raw: bytes, source: str, offset: int, record_ns: int, headers: tuple[tuple[str, bytes], ...]
     ) -> Event | None: ...
+    def decode_all(self, records: list[Any], source: str) -> tuple[list[Event | None], int, int] | None: ...

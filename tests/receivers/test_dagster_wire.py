@@ -18,6 +18,9 @@ from pipeline.native import HAS_NATIVE
 from pipeline.testing.builders import CHECK_FAILED, Fault, Log
 from receivers import dagster_wire, wire_metadata
 from receivers.dagster_wire import decode
+from receivers.kafka_partition import Partition
+from receivers.kafka_positions import begin_at
+from receivers.kafka_records import KafkaRecord
 from receivers.wire_repair import nanos
 
 DATA = Path(__file__).parents[1] / "data"
@@ -399,9 +402,9 @@ def test_equal_texts_of_a_batch_are_one_object() -> None:
 
 def agrees(raw: bytes) -> bool:
     """Whether the twin takes the bytes; what it makes of them is then what Python makes of them."""
-    if dagster_wire._twin is None:
+    if dagster_wire.TWIN is None:
         return False
-    found = dagster_wire._twin(raw, "test", 1, 0, ())
+    found = dagster_wire.TWIN.decode(raw, "test", 1, 0, ())
     if found is not None:
         assert repr(found) == repr(dagster_wire.decode_in_python(raw, "test", 1, 0, (), None))
     return found is not None
@@ -487,3 +490,25 @@ def test_a_recorded_line_with_its_bytes_changed_is_an_event_or_a_decode_error(li
         else:
             raw[at:at] = data.draw(st.sampled_from([b"{", b"[", b'"', b"\\ud800", b"NaN", b"1e999", b"null,", b"\x00"]))
     survives(bytes(raw))
+
+
+RECORDS = st.builds(
+    KafkaRecord,
+    st.integers(0, 2**63 - 1),
+    st.sampled_from([-1, 0, 1_767_000_000_000]) | st.integers(-(2**63), 2**63 - 1),
+    st.none(),
+    st.sampled_from(LINES) | st.sampled_from([None, b"", b"{}", LINES[0][:-1], LINES[0].replace(b": 10", b": 10.0")]),
+    st.lists(st.tuples(st.text(max_size=3), st.none() | st.binary(max_size=3)), max_size=2).map(tuple),
+)
+
+
+@pytest.mark.skipif(not HAS_NATIVE, reason="dagtel-native is not installed")
+@settings(deadline=None)
+@given(st.lists(RECORDS, min_size=1, max_size=8))
+def test_records_read_all_at_once_are_read_as_one_by_one(records: list[KafkaRecord]) -> None:
+    assert dagster_wire.TWIN is not None
+    reads = []
+    for decode_all in (None, dagster_wire.TWIN.decode_all):
+        partition = Partition("t/0", begin_at(0), 0, 1, "fail", decode, decode_all)
+        reads.append(partition.take(records, records[-1].offset + 1, None))
+    assert repr(reads[0]) == repr(reads[1])

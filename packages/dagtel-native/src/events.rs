@@ -1,15 +1,15 @@
 //! `receivers.dagster_wire.decode`: bytes of a stored EventLogEntry to an `Event`.
 
-use crate::slots::make;
+use crate::plain;
+use crate::slots::{make, Slots};
 use crate::texts::Texts;
 use crate::wire::{
-    or_empty, AssetEvent, Check, CheckPlanned, Engine, Entry, Labelled, Materialization, Pairs, Planned, Scalar, Success,
-    Text,
+    or_empty, AssetEvent, Check, CheckPlanned, Engine, Entry, Labelled, Materialization, Pairs, Planned, Success, Text,
 };
 use ahash::AHashMap;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyString, PyType};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple, PyType};
 use serde_json::from_str;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
@@ -17,6 +17,7 @@ use std::collections::HashMap;
 const ENTRIES: [&str; 4] = ["EventLogEntry", "DagsterEventRecord", "LogMessageRecord", "EventRecord"];
 const LOG: &str = "LOG";
 const NULL: &str = "null";
+const MILLISECOND: i64 = 1_000_000;
 
 /// How the part of an event that is its type's own is read.
 #[derive(Clone, Copy, PartialEq)]
@@ -41,13 +42,14 @@ struct Known {
 
 /// Decodes entries as `receivers.dagster_wire.decode` does, but for what is rare: that it leaves to it.
 ///
-/// `kinds`: the classes of `pipeline.events` by name. `known`: event type → (its name of today, whether it belongs to a
+/// `record`: the class of Kafka's records. `kinds`: the classes of `pipeline.events` by name. `known`: event type → (its name of today, whether it belongs to a
 /// step, the way it is read or "", its reader in Python or None). `read`: `(reader, bytes) -> Detail | None`. `log`:
 /// `(message, bytes) -> (message, Detail | None)` for entries of user code that hold more than a text, `mark` among it.
-/// `payloads`: the class of a metadata value → the name of its one payload. `value`: a metadata value that is no scalar,
-/// as JSON → the plain one.
+/// `payloads`: the class of a metadata value → the name of its one payload. `value`: a metadata value of any
+/// other class, as JSON → the plain one.
 #[pyclass]
 pub struct EventDecoder {
+    record: Slots<4>,
     event: Py<PyType>,
     planned: Py<PyType>,
     check_planned: Py<PyType>,
@@ -70,6 +72,7 @@ impl EventDecoder {
     #[new]
     fn new(
         py: Python<'_>,
+        record: &Bound<'_, PyType>,
         kinds: &Bound<'_, PyModule>,
         known: HashMap<String, (Py<PyString>, bool, String, Py<PyAny>)>,
         payloads: HashMap<String, String>,
@@ -85,6 +88,7 @@ impl EventDecoder {
             types.insert(wire, Known { name, of_step, way, reader });
         }
         Ok(Self {
+            record: Slots::new(record, ["offset", "timestamp", "value", "headers"])?,
             event: kind("Event")?,
             planned: kind("MaterializationPlanned")?,
             check_planned: kind("CheckPlanned")?,
@@ -110,6 +114,56 @@ impl EventDecoder {
         source: &Bound<'_, PyAny>,
         offset: &Bound<'_, PyAny>,
         record_ns: &Bound<'_, PyAny>,
+        headers: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let record_ns = record_ns.is_truthy()?.then_some(record_ns);
+        self.event(raw, source, offset, record_ns, headers)
+    }
+
+    /// The events of many records (`receivers.kafka_records.KafkaRecord`), None in place of what Python has to look at,
+    /// their number, and the bytes of the others. None for records of another class.
+    fn decode_all<'py>(
+        &mut self,
+        records: &Bound<'py, PyList>,
+        source: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<(Bound<'py, PyList>, usize, usize)>> {
+        let py = records.py();
+        let (events, mut odd, mut size) = (PyList::empty(py), 0, 0);
+        for record in records {
+            let Some([offset, timestamp, value, headers]) = self.record.read(&record) else { return Ok(None) };
+            let mut event = None;
+            if let (Ok(raw), Ok(at_ms), true) = (value.cast::<PyBytes>(), timestamp.extract::<i64>(), whole(&headers)) {
+                let at_ns =
+                    at_ms.checked_mul(MILLISECOND).filter(|ns| *ns > 0).map(|ns| ns.into_pyobject(py)).transpose()?;
+                if at_ns.is_some() || at_ms <= 0 {
+                    event = self.event(raw, source, &offset, at_ns.as_ref().map(|ns| ns.as_any()), &headers)?;
+                    size += if event.is_some() { raw.as_bytes().len() } else { 0 };
+                }
+            }
+            odd += usize::from(event.is_none());
+            events.append(event)?;
+        }
+        Ok(Some((events, odd, size)))
+    }
+}
+
+/// Whether every header has a value.
+fn whole(headers: &Bound<'_, PyAny>) -> bool {
+    headers.cast::<PyTuple>().is_ok_and(|headers| {
+        headers.iter().all(|pair| {
+            pair.cast::<PyTuple>().is_ok_and(|pair| pair.get_item(1).is_ok_and(|v| v.cast::<PyBytes>().is_ok()))
+        })
+    })
+}
+
+impl EventDecoder {
+    /// `record_ns`: the time of the record that carried it, None if it has none.
+    fn event(
+        &mut self,
+        raw: &Bound<'_, PyBytes>,
+        source: &Bound<'_, PyAny>,
+        offset: &Bound<'_, PyAny>,
+        record_ns: Option<&Bound<'_, PyAny>>,
         headers: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = raw.py();
@@ -152,20 +206,24 @@ impl EventDecoder {
         } else {
             name = self.log_name.clone_ref(py);
             if entry.error_info.get().len() > NULL.len() || message.contains(&self.mark) {
-                let (text, found): (Py<PyAny>, Py<PyAny>) = self
-                    .log
-                    .call1(py, (message, PyBytes::new(py, entry.error_info.get().as_bytes())))?
-                    .extract(py)?;
+                let (text, found): (Py<PyAny>, Py<PyAny>) =
+                    self.log.call1(py, (message, PyBytes::new(py, entry.error_info.get().as_bytes())))?.extract(py)?;
                 (told, detail) = (Some(text), found);
             }
         }
         let run: &str = &entry.run_id.0;
-        job = if run.is_empty() { "" } else if job.is_empty() { or_empty(&entry.job_name) } else { job };
+        job = if run.is_empty() {
+            ""
+        } else if job.is_empty() {
+            or_empty(&entry.job_name)
+        } else {
+            job
+        };
         let texts = &mut self.texts;
         let (run, job, step, kind) = (texts.get(py, run), texts.get(py, job), texts.get(py, step), texts.get(py, kind));
         let message = told.unwrap_or_else(|| PyString::new(py, message).into_any().unbind());
         let (at, level) = (at_ns.into_pyobject(py)?, entry.level.into_pyobject(py)?);
-        let record = if record_ns.is_truthy()? { record_ns } else { at.as_any() };
+        let record = record_ns.unwrap_or(at.as_any());
         make(
             &self.event,
             py,
@@ -188,9 +246,7 @@ impl EventDecoder {
         )
         .map(Some)
     }
-}
 
-impl EventDecoder {
     /// What the type's own part says; None where it is not as plain as it mostly is.
     fn detail(&mut self, py: Python<'_>, way: Way, data: &str) -> PyResult<Option<Py<PyAny>>> {
         match way {
@@ -233,7 +289,9 @@ impl EventDecoder {
     }
 
     fn made(&mut self, py: Python<'_>, found: &AssetEvent<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let Some(metadata) = self.metadata(py, plain(found.metadata_entries).or(found.metadata))? else { return Ok(None) };
+        let Some(metadata) = self.metadata(py, given(found.metadata_entries).or(found.metadata))? else {
+            return Ok(None);
+        };
         let tags = PyDict::new(py);
         for (name, value) in found.tags.iter().flat_map(|tags| &tags.0) {
             tags.set_item(self.texts.get(py, &name.0), self.texts.get(py, &value.0))?;
@@ -251,7 +309,9 @@ impl EventDecoder {
         if severity.is_empty() {
             return Ok(None);
         }
-        let Some(metadata) = self.metadata(py, plain(found.metadata).or(found.metadata_entries))? else { return Ok(None) };
+        let Some(metadata) = self.metadata(py, given(found.metadata).or(found.metadata_entries))? else {
+            return Ok(None);
+        };
         let asset = self.texts.get(py, &found.asset_key.joined());
         let check = self.texts.get(py, &found.check_name.0);
         let severity = self.texts.get(py, severity);
@@ -270,7 +330,7 @@ impl EventDecoder {
         make(&self.check, py, fields).map(Some)
     }
 
-    /// Metadata whose values are all scalars, as `receivers.wire_metadata.metadata` gives it; else None.
+    /// Metadata as `receivers.wire_metadata.metadata` gives it; None where it is not as Dagster writes it.
     fn metadata<'py>(&mut self, py: Python<'py>, raw: Option<&RawValue>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let found = PyDict::new(py);
         let text = raw.map_or(NULL, RawValue::get);
@@ -294,18 +354,11 @@ impl EventDecoder {
         Ok(Some(found))
     }
 
-    /// The payload of a metadata value of a known class; what is no scalar is made plain in Python.
     fn value(&mut self, py: Python<'_>, json: &str) -> PyResult<Py<PyAny>> {
-        if let Ok(data) = from_str::<Pairs<Text<'_>, Scalar<'_>>>(json) {
-            let field = |name: &str| data.0.iter().rev().find(|(key, _)| key.0 == name).map(|(_, value)| value);
-            if let Some(Scalar::Text(class)) = field("__class__") {
-                let payload = self.payloads.get(&*class.0).and_then(|name| field(name));
-                if let Some(value) = payload.map(|payload| self.texts.scalar(py, payload)).transpose()?.flatten() {
-                    return Ok(value);
-                }
-            }
+        match plain::value(py, &mut self.texts, &self.payloads, json) {
+            Some(value) => Ok(value.unbind()),
+            None => self.value.call1(py, (PyBytes::new(py, json.as_bytes()),)),
         }
-        self.value.call1(py, (PyBytes::new(py, json.as_bytes()),))
     }
 
     fn optional(&mut self, py: Python<'_>, text: &Option<Text<'_>>) -> Py<PyAny> {
@@ -314,7 +367,7 @@ impl EventDecoder {
 }
 
 /// What is there and not null.
-fn plain(raw: Option<&RawValue>) -> Option<&RawValue> {
+fn given(raw: Option<&RawValue>) -> Option<&RawValue> {
     raw.filter(|raw| raw.get() != NULL)
 }
 

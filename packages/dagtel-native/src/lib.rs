@@ -3,8 +3,9 @@
 //! Each does what is common and says `None` to all else: what is rare, odd or wrong is done by the Python function whose
 //! twin it is, which alone says what is right. Tests hold the two against each other.
 
-mod json;
 mod events;
+mod json;
+mod plain;
 mod slots;
 mod texts;
 mod wire;

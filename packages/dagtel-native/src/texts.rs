@@ -4,8 +4,7 @@
 
 use ahash::AHashMap;
 use pyo3::prelude::*;
-use crate::wire::Scalar;
-use pyo3::types::{PyBool, PyFloat, PyString};
+use pyo3::types::PyString;
 
 const MOST: usize = 8192;
 const LONGEST: usize = 128;
@@ -32,17 +31,5 @@ impl Texts {
         }
         self.known.insert(text.into(), made.clone_ref(py));
         made
-    }
-
-    /// The value as Python has it; None for one that is no scalar.
-    pub fn scalar(&mut self, py: Python<'_>, value: &Scalar<'_>) -> PyResult<Option<Py<PyAny>>> {
-        Ok(match value {
-            Scalar::Other => None,
-            Scalar::Null => Some(py.None()),
-            Scalar::Bool(value) => Some(PyBool::new(py, *value).to_owned().into_any().unbind()),
-            Scalar::Int(value) => Some(value.into_pyobject(py)?.into_any().unbind()),
-            Scalar::Float(value) => Some(PyFloat::new(py, *value).into_any().unbind()),
-            Scalar::Text(text) => Some(self.get(py, &text.0).into_any()),
-        })
     }
 }

@@ -1,6 +1,6 @@
 //! Dagster's own shapes, as far as they are read: `receivers/dagster_wire.py` and `wire_shapes.py` say what they mean.
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -198,58 +198,18 @@ impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Pairs<K
     }
 }
 
-/// A value of metadata that is as plain on the wire as in an event; all else is `Other`.
-pub enum Scalar<'a> {
-    Null,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(Text<'a>),
-    Other,
+#[derive(Deserialize)]
+pub struct Column<'a> {
+    #[serde(borrow)]
+    pub asset_key: Key<'a>,
+    #[serde(borrow)]
+    pub column_name: Text<'a>,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Scalars;
-        impl<'de> Visitor<'de> for Scalars {
-            type Value = Scalar<'de>;
-            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-                to.write_str("a value")
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Scalar::Null)
-            }
-            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-                Ok(Scalar::Bool(value))
-            }
-            fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-                Ok(Scalar::Int(value))
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-                Ok(i64::try_from(value).map_or(Scalar::Other, Scalar::Int))
-            }
-            fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-                // An integer of more than 64 bits and -0 come as floats, too.
-                let plain = value != 0.0 && value.abs() < 9.0e15;
-                Ok(if plain { Scalar::Float(value) } else { Scalar::Other })
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Scalar::Text(Text(Cow::Borrowed(text))))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Scalar::Text(Text(Cow::Owned(text.to_owned()))))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Other)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-                while items.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Other)
-            }
-        }
-        from.deserialize_any(Scalars)
-    }
+#[derive(Deserialize)]
+pub struct ColumnLineage<'a> {
+    #[serde(borrow)]
+    pub deps_by_column: Pairs<Text<'a>, Vec<Column<'a>>>,
 }
 
 /// A labelled entry of metadata.
