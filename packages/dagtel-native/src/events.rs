@@ -4,9 +4,11 @@ use crate::plain;
 use crate::slots::{make, Slots};
 use crate::texts::Texts;
 use crate::wire::{
-    or_empty, AssetEvent, Check, CheckPlanned, Engine, Entry, Labelled, Materialization, Pairs, Planned, Success, Text,
+    object, or_empty, AssetEvent, Check, CheckPlanned, Engine, Entry, Labelled, Materialization, Object, Pairs,
+    Planned, Success, Text,
 };
 use ahash::AHashMap;
+use memchr::memmem;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple, PyType};
@@ -168,7 +170,10 @@ impl EventDecoder {
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = raw.py();
         let Ok(text) = std::str::from_utf8(raw.as_bytes()) else { return Ok(None) };
-        let Ok(entry) = from_str::<Entry<'_>>(text) else { return Ok(None) };
+        if !is_unicode(text.as_bytes()) {
+            return Ok(None);
+        }
+        let Ok(entry) = object::<Entry<'_>>(text) else { return Ok(None) };
         let Some(at_ns) = nanos(entry.timestamp) else { return Ok(None) };
         if entry.level > 100 || !ENTRIES.contains(&&*entry.class.0) {
             return Ok(None);
@@ -180,7 +185,7 @@ impl EventDecoder {
         let mut detail = py.None();
         let mut told: Option<Py<PyAny>> = None;
         let name;
-        if let Some(inner) = &entry.dagster_event {
+        if let Some(Object(inner)) = &entry.dagster_event {
             if inner.class.0 != "DagsterEvent" {
                 return Ok(None);
             }
@@ -252,24 +257,24 @@ impl EventDecoder {
         match way {
             Way::Nothing | Way::Python => Ok(None),
             Way::Planned => {
-                let Ok(found) = from_str::<Planned<'_>>(data) else { return Ok(None) };
-                let asset = self.texts.get(py, &found.asset_key.joined());
+                let Ok(found) = object::<Planned<'_>>(data) else { return Ok(None) };
+                let asset = self.texts.get(py, &found.asset_key.0.joined());
                 let partition = self.optional(py, &found.partition);
                 make(&self.planned, py, [asset.as_ptr(), partition.as_ptr()]).map(Some)
             }
             Way::CheckPlanned => {
-                let Ok(found) = from_str::<CheckPlanned<'_>>(data) else { return Ok(None) };
-                let asset = self.texts.get(py, &found.asset_key.joined());
+                let Ok(found) = object::<CheckPlanned<'_>>(data) else { return Ok(None) };
+                let asset = self.texts.get(py, &found.asset_key.0.joined());
                 let check = self.texts.get(py, &found.check_name.0);
                 make(&self.check_planned, py, [asset.as_ptr(), check.as_ptr()]).map(Some)
             }
             Way::Succeeded => {
-                let Ok(found) = from_str::<Success>(data) else { return Ok(None) };
+                let Ok(found) = object::<Success>(data) else { return Ok(None) };
                 let took = PyFloat::new(py, found.duration_ms);
                 make(&self.succeeded, py, [took.as_ptr()]).map(Some)
             }
             Way::Marker => {
-                let Ok(found) = from_str::<Engine<'_>>(data) else { return Ok(None) };
+                let Ok(found) = object::<Engine<'_>>(data) else { return Ok(None) };
                 if found.error.is_some_and(|error| error.get() != NULL) {
                     return Ok(None);
                 }
@@ -278,11 +283,11 @@ impl EventDecoder {
                 make(&self.marker, py, [start.as_ptr(), end.as_ptr(), py.None().as_ptr()]).map(Some)
             }
             Way::Materialized => {
-                let Ok(found) = from_str::<Materialization<'_>>(data) else { return Ok(None) };
-                self.made(py, &found.materialization)
+                let Ok(found) = object::<Materialization<'_>>(data) else { return Ok(None) };
+                self.made(py, &found.materialization.0)
             }
             Way::Check => {
-                let Ok(found) = from_str::<Check<'_>>(data) else { return Ok(None) };
+                let Ok(found) = object::<Check<'_>>(data) else { return Ok(None) };
                 self.checked(py, &found)
             }
         }
@@ -296,7 +301,7 @@ impl EventDecoder {
         for (name, value) in found.tags.iter().flat_map(|tags| &tags.0) {
             tags.set_item(self.texts.get(py, &name.0), self.texts.get(py, &value.0))?;
         }
-        let asset = self.texts.get(py, &found.asset_key.joined());
+        let asset = self.texts.get(py, &found.asset_key.0.joined());
         let partition = self.optional(py, &found.partition);
         let description = self.optional(py, &found.description);
         let fields = [asset.as_ptr(), partition.as_ptr(), metadata.as_ptr(), tags.as_ptr(), description.as_ptr()];
@@ -305,14 +310,14 @@ impl EventDecoder {
 
     fn checked(&mut self, py: Python<'_>, found: &Check<'_>) -> PyResult<Option<Py<PyAny>>> {
         let Some(passed) = found.success.or(found.passed) else { return Ok(None) };
-        let severity = found.severity.name.0.rsplit('.').next().unwrap_or_default();
+        let severity = found.severity.0.name.0.rsplit('.').next().unwrap_or_default();
         if severity.is_empty() {
             return Ok(None);
         }
         let Some(metadata) = self.metadata(py, given(found.metadata).or(found.metadata_entries))? else {
             return Ok(None);
         };
-        let asset = self.texts.get(py, &found.asset_key.joined());
+        let asset = self.texts.get(py, &found.asset_key.0.joined());
         let check = self.texts.get(py, &found.check_name.0);
         let severity = self.texts.get(py, severity);
         let partition = self.optional(py, &found.partition);
@@ -338,10 +343,10 @@ impl EventDecoder {
             return Ok(Some(found));
         }
         if text.starts_with('[') {
-            let Ok(entries) = from_str::<Vec<Labelled<'_>>>(text) else { return Ok(None) };
+            let Ok(entries) = from_str::<Vec<Object<Labelled<'_>>>>(text) else { return Ok(None) };
             for entry in &entries {
-                let value = self.value(py, entry.entry_data.get())?;
-                found.set_item(self.texts.get(py, &entry.label.0), value)?;
+                let value = self.value(py, entry.0.entry_data.get())?;
+                found.set_item(self.texts.get(py, &entry.0.label.0), value)?;
             }
         } else {
             let Ok(values) = from_str::<Pairs<Text<'_>, &RawValue>>(text) else { return Ok(None) };
@@ -383,6 +388,23 @@ fn way_of(name: &str, nobody: bool) -> PyResult<Way> {
         "check_result" => Way::Check,
         other => return Err(PyValueError::new_err(format!("no such way: {other}"))),
     })
+}
+
+/// Whether escaped surrogates come in pairs. A lone one, wherever it stands, is Python's to mend.
+fn is_unicode(json: &[u8]) -> bool {
+    let is_half = |at: usize, second: &[u8]| match json.get(at..at + 4) {
+        Some([b'\\', b'u', b'd' | b'D', digit]) => second.contains(digit),
+        _ => false,
+    };
+    let mut from = 0;
+    while let Some(found) = memmem::find(&json[from..], br"\u") {
+        let at = from + found;
+        if is_half(at, b"cdefCDEF") || (is_half(at, b"89abAB") && !is_half(at + 6, b"cdefCDEF")) {
+            return false;
+        }
+        from = at + if is_half(at, b"89abAB") { 12 } else { 2 };
+    }
+    true
 }
 
 /// Unix seconds as nanoseconds, for the years 2004 to 2038: `receivers.wire_repair.nanos`, which says why.

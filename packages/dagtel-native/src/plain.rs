@@ -1,7 +1,7 @@
 //! Values of metadata as `receivers.wire_metadata` makes them plain: without Dagster's wrappers.
 
 use crate::texts::Texts;
-use crate::wire::{ColumnLineage, Pairs, Text};
+use crate::wire::{object, ColumnLineage, Object, Pairs, Text};
 use ahash::AHashMap;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyList, PyString};
@@ -44,11 +44,11 @@ fn plain<'py>(py: Python<'py>, texts: &mut Texts, json: &str) -> Option<Bound<'p
 fn lineage<'py>(py: Python<'py>, texts: &mut Texts, json: &str) -> Option<Bound<'py, PyAny>> {
     let (asset_key, column_name) = (texts.get(py, "asset_key"), texts.get(py, "column_name"));
     let found = PyDict::new(py);
-    for (column, deps) in &from_str::<ColumnLineage<'_>>(json).ok()?.deps_by_column.0 {
+    for (column, deps) in &object::<ColumnLineage<'_>>(json).ok()?.deps_by_column.0 {
         let told = PyList::empty(py);
-        for dep in deps {
+        for Object(dep) in deps {
             let each = PyDict::new(py);
-            each.set_item(&asset_key, texts.get(py, &dep.asset_key.joined())).ok()?;
+            each.set_item(&asset_key, texts.get(py, &dep.asset_key.0.joined())).ok()?;
             each.set_item(&column_name, texts.get(py, &dep.column_name.0)).ok()?;
             told.append(each).ok()?;
         }

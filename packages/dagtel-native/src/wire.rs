@@ -1,10 +1,12 @@
 //! Dagster's own shapes, as far as they are read: `receivers/dagster_wire.py` and `wire_shapes.py` say what they mean.
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 /// A text, borrowed from the input where it holds no escapes.
 pub struct Text<'a>(pub Cow<'a, str>);
@@ -26,6 +28,30 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
         }
         from.deserialize_str(Texts)
     }
+}
+
+/// An object: serde takes a list, too, for a struct's fields in their order.
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Maps<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Maps<T> {
+            type Value = Object<T>;
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        from.deserialize_map(Maps(PhantomData))
+    }
+}
+
+/// The struct that a text holds, written as an object.
+pub fn object<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<T> {
+    serde_json::from_str::<Object<T>>(json).map(|object| object.0)
 }
 
 /// The text, or "" where there is none.
@@ -73,7 +99,7 @@ pub struct Entry<'a> {
     #[serde(borrow, default)]
     pub job_name: Option<Text<'a>>,
     #[serde(borrow, default)]
-    pub dagster_event: Option<DagsterEvent<'a>>,
+    pub dagster_event: Option<Object<DagsterEvent<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -95,7 +121,7 @@ impl Key<'_> {
 #[derive(Deserialize)]
 pub struct Planned<'a> {
     #[serde(borrow)]
-    pub asset_key: Key<'a>,
+    pub asset_key: Object<Key<'a>>,
     #[serde(borrow, default)]
     pub partition: Option<Text<'a>>,
 }
@@ -103,7 +129,7 @@ pub struct Planned<'a> {
 #[derive(Deserialize)]
 pub struct CheckPlanned<'a> {
     #[serde(borrow)]
-    pub asset_key: Key<'a>,
+    pub asset_key: Object<Key<'a>>,
     #[serde(borrow)]
     pub check_name: Text<'a>,
 }
@@ -126,7 +152,7 @@ pub struct Engine<'a> {
 #[derive(Deserialize)]
 pub struct AssetEvent<'a> {
     #[serde(borrow)]
-    pub asset_key: Key<'a>,
+    pub asset_key: Object<Key<'a>>,
     #[serde(borrow, default)]
     pub partition: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -142,7 +168,7 @@ pub struct AssetEvent<'a> {
 #[derive(Deserialize)]
 pub struct Materialization<'a> {
     #[serde(borrow)]
-    pub materialization: AssetEvent<'a>,
+    pub materialization: Object<AssetEvent<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -154,7 +180,7 @@ pub struct Member<'a> {
 #[derive(Deserialize)]
 pub struct Check<'a> {
     #[serde(borrow)]
-    pub asset_key: Key<'a>,
+    pub asset_key: Object<Key<'a>>,
     #[serde(borrow)]
     pub check_name: Text<'a>,
     #[serde(default)]
@@ -162,7 +188,7 @@ pub struct Check<'a> {
     #[serde(default)]
     pub passed: Option<bool>,
     #[serde(borrow)]
-    pub severity: Member<'a>,
+    pub severity: Object<Member<'a>>,
     #[serde(default)]
     pub blocking: Option<bool>,
     #[serde(borrow, default)]
@@ -180,7 +206,7 @@ pub struct Pairs<K, V>(pub Vec<(K, V)>);
 
 impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Pairs<K, V> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Maps<K, V>(std::marker::PhantomData<(K, V)>);
+        struct Maps<K, V>(PhantomData<(K, V)>);
         impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Visitor<'de> for Maps<K, V> {
             type Value = Pairs<K, V>;
             fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,14 +220,14 @@ impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Pairs<K
                 Ok(Pairs(pairs))
             }
         }
-        from.deserialize_map(Maps(std::marker::PhantomData))
+        from.deserialize_map(Maps(PhantomData))
     }
 }
 
 #[derive(Deserialize)]
 pub struct Column<'a> {
     #[serde(borrow)]
-    pub asset_key: Key<'a>,
+    pub asset_key: Object<Key<'a>>,
     #[serde(borrow)]
     pub column_name: Text<'a>,
 }
@@ -209,7 +235,7 @@ pub struct Column<'a> {
 #[derive(Deserialize)]
 pub struct ColumnLineage<'a> {
     #[serde(borrow)]
-    pub deps_by_column: Pairs<Text<'a>, Vec<Column<'a>>>,
+    pub deps_by_column: Pairs<Text<'a>, Vec<Object<Column<'a>>>>,
 }
 
 /// A labelled entry of metadata.
