@@ -41,7 +41,8 @@ check: $(VENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.ready
+# With the compiled twins where there is Rust.
+bench: $(VENV)/.ready $(if $(shell command -v cargo 2>/dev/null),$(VENV)/.native)
 	$(BIN)/python -m benchmarks
 
 # The compiled twins of the hottest functions (docs/decisions/0017-compiled-twins.md); needs Rust, see rustup.rs.
@@ -58,7 +59,7 @@ chaos: $(VENV)/.ready
 # Renews requirements.lock from pyproject.toml; no index's address stands in it.
 lock: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra apprise --extra s3 --extra demo --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements.lock
 
 clean:
