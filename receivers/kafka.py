@@ -41,7 +41,7 @@ from receivers.kafka_members import REVOKE_SHARE, Membership, Tp
 from receivers.kafka_options import KafkaReceiverConfig
 from receivers.kafka_partition import Decode, DecodeAll
 from receivers.kafka_reading import Fetched, OutOfRange, Reading
-from receivers.kafka_records import read_lean
+from receivers.kafka_records import flat, read_lean
 from receivers.outcomes_wire import decode_outcomes
 
 STOP_S = 5.0
@@ -166,10 +166,13 @@ class _Consumer:
                 raise OutOfRange(error.args[0]) from error
             except NoOffsetForPartitionError:
                 return ()  # the client looks for a place to begin before we have told it one
-            return [
-                Fetched(tp, records, await self._inner.position(tp), self._inner.highwater(tp))
-                for tp, records in fetched.items()
-            ]
+            found: list[Fetched] = []
+            for tp, records in fetched.items():
+                *before, last = flat(records, most)
+                end = self._inner.highwater(tp)
+                found += [Fetched(tp, part, part[-1].offset + 1, end) for part in before]
+                found.append(Fetched(tp, last, await self._inner.position(tp), end))
+            return found
 
     async def bounds(self, partitions: Iterable[Tp]) -> Mapping[Tp, tuple[int, int]]:
         tps = [TopicPartition(*tp) for tp in partitions]
@@ -247,7 +250,7 @@ class KafkaReceiver:
     """A member of a consumer group; each `run` is one membership."""
 
     def __init__(
-        self, config: KafkaReceiverConfig, context: Context, decode: Decode, decode_all: DecodeAll | None
+        self, config: KafkaReceiverConfig, context: Context, decode: Decode, decode_all: DecodeAll | None = None
     ) -> None:
         self._config, self._decode, self._decode_all, self._log = config, decode, decode_all, context.log
         self._safe = security(config.tls, config.sasl)

@@ -1,12 +1,16 @@
 """Compiled twins of dagtel's hottest functions; each says `None` to what it leaves to its Python function."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.events import Detail, Event
 
+T = TypeVar("T")
+
 VERSION: str
+
+def kafka_records(kind: type[T], batch: Iterable[Any]) -> list[T]: ...
 
 class EventDecoder:
     def __init__(

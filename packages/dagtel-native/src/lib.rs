@@ -6,6 +6,7 @@
 mod events;
 mod json;
 mod plain;
+mod records;
 mod slots;
 mod texts;
 mod wire;
@@ -15,5 +16,6 @@ use pyo3::prelude::*;
 #[pymodule]
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(records::kafka_records, module)?)?;
     module.add_class::<events::EventDecoder>()
 }
