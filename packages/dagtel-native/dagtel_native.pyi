@@ -1,9 +1,10 @@
 """Compiled twins of dagtel's hottest functions; each says `None` to what it leaves to its Python function."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 from pipeline.events import Detail, Event
+from pipeline.signals import Span
 
 VERSION: str
 
@@ -21,3 +22,7 @@ class EventDecoder:
     def decode(
         self, raw: bytes, source: str, offset: int, record_ns: int, headers: tuple[tuple[str, bytes], ...]
     ) -> Event | None: ...
+
+class OtlpSpans:
+    def __init__(self, kinds: ModuleType, scope: str) -> None: ...
+    def request(self, spans: Sequence[Span]) -> bytes | None: ...

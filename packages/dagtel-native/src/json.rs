@@ -47,3 +47,15 @@ pub fn escaped(out: &mut Vec<u8>, text: &[u8]) {
     }
     out.extend_from_slice(&text[start..]);
 }
+
+/// An integer of 64 bits.
+#[inline]
+pub fn integer(out: &mut Vec<u8>, value: i64) {
+    // A Vec takes every byte, and an integer has no way to fail.
+    let _ = serde_json::to_writer(out, &value);
+}
+
+/// A finite float: the fewest digits that mean it, and no `+` before an exponent as serde_json has it.
+pub fn float(out: &mut Vec<u8>, value: f64) {
+    out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+}

@@ -5,6 +5,7 @@
 
 mod json;
 mod events;
+mod otlp_spans;
 mod slots;
 mod texts;
 mod wire;
@@ -14,5 +15,6 @@ use pyo3::prelude::*;
 #[pymodule]
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<otlp_spans::OtlpSpans>()?;
     module.add_class::<events::EventDecoder>()
 }
