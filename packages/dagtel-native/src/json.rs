@@ -71,7 +71,8 @@ fn marks(bytes: [u8; WORD]) -> u64 {
     let word = u64::from_le_bytes(bytes);
     // What a subtraction borrows spoils bytes above one that is below the limit, never one before it.
     let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word;
-    (below(word, 0x20) | below(word ^ ONES * u64::from(b'"'), 1) | below(word ^ ONES * u64::from(b'\\'), 1)) & ONES << 7
+    let holds = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (below(word, 0x20) | holds(b'"') | holds(b'\\')) & (ONES << 7)
 }
 
 /// An integer of 64 bits.
