@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 
 from exporters.otlp_logs import log_attributes, log_resource, severity
-from pipeline import names
+from pipeline import names, signals
+from pipeline.native import HAS_NATIVE, native
 from pipeline.signals import Attribute, Labels, LogRecord, Span, SpanEvent, SpanLink
 
 OK, ERROR = 1, 2
@@ -136,10 +137,13 @@ class _LogsRequest(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 _SCOPE: Final = _Scope(names.SCOPE)
 _encode: Final = msgspec.json.Encoder().encode
+_twin: Final = native.OtlpSpans(signals, names.SCOPE) if HAS_NATIVE else None
 
 
 def trace_request(spans: Sequence[Span]) -> bytes:
     """An ExportTraceServiceRequest. Raises UnicodeEncodeError for text with lone surrogates."""
+    if _twin is not None and (body := _twin.request(spans)) is not None:
+        return body
     by_resource: dict[Labels, list[_Span]] = {}
     for span in spans:
         by_resource.setdefault(span.resource, []).append(_span(span))

@@ -1,10 +1,11 @@
 """Compiled twins of dagtel's hottest functions; each says `None` to what it leaves to its Python function."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
 from pipeline.events import Detail, Event
+from pipeline.signals import Span
 
 T = TypeVar("T")
 
@@ -28,3 +29,7 @@ class EventDecoder:
         self, raw: bytes, source: str, offset: int, record_ns: int, headers: tuple[tuple[str, bytes], ...]
     ) -> Event | None: ...
     def decode_all(self, records: list[Any], source: str) -> tuple[list[Event | None], int, int] | None: ...
+
+class OtlpSpans:
+    def __init__(self, kinds: ModuleType, scope: str) -> None: ...
+    def request(self, spans: Sequence[Span]) -> bytes | None: ...

@@ -7,6 +7,7 @@ mod events;
 mod json;
 mod plain;
 mod records;
+mod otlp_spans;
 mod slots;
 mod texts;
 mod wire;
@@ -17,5 +18,6 @@ use pyo3::prelude::*;
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(records::kafka_records, module)?)?;
+    module.add_class::<otlp_spans::OtlpSpans>()?;
     module.add_class::<events::EventDecoder>()
 }
