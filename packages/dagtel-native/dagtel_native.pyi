@@ -1,9 +1,10 @@
 """Compiled twins of dagtel's hottest functions; each says `None` to what it leaves to its Python function."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 from pipeline.events import Detail, Event
+from pipeline.signals import LogRecord
 
 VERSION: str
 
@@ -21,3 +22,15 @@ class EventDecoder:
     def decode(
         self, raw: bytes, source: str, offset: int, record_ns: int, headers: tuple[tuple[str, bytes], ...]
     ) -> Event | None: ...
+
+class LokiPush:
+    def __init__(
+        self, record: type[LogRecord], labels: Sequence[str], metadata: Sequence[str], max_line: int, max_body: int
+    ) -> None: ...
+    def build(
+        self,
+        records: Sequence[LogRecord],
+        late_ns: int,
+        line: Callable[[LogRecord], str],
+        head: Callable[[LogRecord, bool], bytes],
+    ) -> list[tuple[bytes, int]] | None: ...

@@ -30,20 +30,50 @@ pub fn string(out: &mut Vec<u8>, text: &[u8]) {
 /// The text as it stands between quotes.
 #[inline]
 pub fn escaped(out: &mut Vec<u8>, text: &[u8]) {
-    let mut start = 0;
-    for (at, &byte) in text.iter().enumerate() {
+    escape::<false>(out, text);
+}
+
+/// The text as it stands between quotes in JSON that stands between quotes itself.
+#[inline]
+pub fn escaped_twice(out: &mut Vec<u8>, text: &[u8]) {
+    escape::<true>(out, text);
+}
+
+#[inline]
+fn escape<const TWICE: bool>(out: &mut Vec<u8>, mut text: &[u8]) {
+    loop {
+        let (plain, rest) = text.split_at(plain_bytes(text));
+        out.extend_from_slice(plain);
+        let Some((&byte, rest)) = rest.split_first() else { return };
         let escape = ESCAPES[byte as usize];
-        if escape != 0 {
-            out.extend_from_slice(&text[start..at]);
-            start = at + 1;
-            if escape == 1 {
-                let digits = [DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]];
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&digits);
-            } else {
-                out.extend_from_slice(&[b'\\', escape]);
-            }
+        out.extend_from_slice(if TWICE { b"\\\\" } else { b"\\" });
+        if escape == 1 {
+            out.extend_from_slice(&[b'u', b'0', b'0', DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]);
+        } else if TWICE && matches!(escape, b'"' | b'\\') {
+            out.extend_from_slice(&[b'\\', escape]);
+        } else {
+            out.push(escape);
         }
+        text = rest;
     }
-    out.extend_from_slice(&text[start..]);
+}
+
+/// So many of its first bytes need no escape.
+#[inline]
+fn plain_bytes(text: &[u8]) -> usize {
+    const STEP: usize = 16; // compared at once
+    let mut plain = 0;
+    for step in text.chunks_exact(STEP) {
+        if step.iter().fold(0, |any, &byte| any | u8::from(byte < 0x20) | u8::from(byte == b'"' || byte == b'\\')) != 0 {
+            break;
+        }
+        plain += STEP;
+    }
+    plain + text[plain..].iter().position(|&byte| ESCAPES[byte as usize] != 0).unwrap_or(text.len() - plain)
+}
+
+/// The integer or float; a float that is no number is null.
+#[inline]
+pub fn number<T: serde::Serialize>(out: &mut Vec<u8>, number: T) -> bool {
+    serde_json::to_writer(out, &number).is_ok()
 }
