@@ -61,15 +61,40 @@ fn escape<const TWICE: bool>(out: &mut Vec<u8>, mut text: &[u8]) {
 /// So many of its first bytes need no escape.
 #[inline]
 fn plain_bytes(text: &[u8]) -> usize {
-    const STEP: usize = 16; // compared at once
-    let mut plain = 0;
-    for step in text.chunks_exact(STEP) {
-        if step.iter().fold(0, |any, &byte| any | u8::from(byte < 0x20) | u8::from(byte == b'"' || byte == b'\\')) != 0 {
-            break;
+    let (mut plain, mut rest) = (0, text);
+    while let Some((step, further)) = rest.split_first_chunk::<16>() {
+        if !all_plain(step) {
+            return plain + plain_one_by_one(step);
         }
-        plain += STEP;
+        (plain, rest) = (plain + 16, further);
     }
-    plain + text[plain..].iter().position(|&byte| ESCAPES[byte as usize] != 0).unwrap_or(text.len() - plain)
+    // what is left is seen with what stands before it, too
+    let left = if rest.is_empty() {
+        true
+    } else if let Some(last) = text.last_chunk::<16>() {
+        all_plain(last)
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        all_plain(first) && all_plain(last)
+    } else {
+        false
+    };
+    if left {
+        text.len()
+    } else {
+        plain + plain_one_by_one(rest)
+    }
+}
+
+/// Compares them at once.
+#[inline]
+fn all_plain<const N: usize>(bytes: &[u8; N]) -> bool {
+    bytes.iter().fold(0, |any, &byte| any | u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\'))
+        == 0
+}
+
+#[inline]
+fn plain_one_by_one(text: &[u8]) -> usize {
+    text.iter().position(|&byte| ESCAPES[byte as usize] != 0).unwrap_or(text.len())
 }
 
 /// The integer or float; a float that is no number is null.

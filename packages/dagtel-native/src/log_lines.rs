@@ -35,6 +35,7 @@ pub const FIELDS: [&str; 22] = [
 pub const AT: usize = 0;
 const LINE: std::ops::Range<usize> = 1..20; // what belongs to a line
 const EXTRA: usize = 21;
+const NAME: usize = 32;
 const TIME: &str = "time"; // no field of the record, but of the file's lines
 const DEEPEST: usize = 16;
 
@@ -44,7 +45,13 @@ pub type Fields<'py> = [Bound<'py, PyAny>; 22];
 pub struct Lines<const TWICE: bool> {
     slots: Slots<22>,
     defaults: Vec<Option<Py<PyAny>>>,
-    names: Vec<Vec<u8>>,
+    names: Vec<Name>,
+}
+
+/// What stands before a field's text: `,"name":"`. Of one length, so that it is copied without a call.
+struct Name {
+    bytes: [u8; NAME],
+    length: usize,
 }
 
 impl<const TWICE: bool> Lines<TWICE> {
@@ -57,12 +64,10 @@ impl<const TWICE: bool> Lines<TWICE> {
         let given: Vec<Py<PyAny>> = kind.getattr("__struct_defaults__")?.extract()?;
         let mut defaults: Vec<_> = (given.len()..FIELDS.len()).map(|_| None).collect();
         defaults.extend(given.into_iter().map(Some));
-        let names = FIELDS.iter().map(|name| {
-            let mut out = Vec::new();
-            quoted::<TWICE>(&mut out, name);
-            out.push(b':');
-            out
-        });
+        if defaults[LINE.start].is_some() {
+            return Err(PyValueError::new_err("a log record's first field may be left out"));
+        }
+        let names = FIELDS.iter().enumerate().map(|(place, name)| Name::new::<TWICE>(place == LINE.start, name));
         Ok(Self { slots: Slots::new(kind, FIELDS)?, defaults, names: names.collect() })
     }
 
@@ -76,18 +81,24 @@ impl<const TWICE: bool> Lines<TWICE> {
     #[inline]
     pub fn write(&self, out: &mut Vec<u8>, fields: &Fields<'_>) -> bool {
         let Ok(extra) = fields[EXTRA].cast_exact::<PyDict>() else { return false };
-        let mut before = b'{';
         for place in LINE {
             let field = &fields[place];
             // msgspec leaves out what is the default itself, not what equals it
             if self.defaults[place].as_ref().is_some_and(|default| default.as_ptr() == field.as_ptr()) {
                 continue;
             }
-            out.push(before);
-            before = b',';
-            out.extend_from_slice(&self.names[place]);
-            if !value::<TWICE>(out, field, DEEPEST) {
-                return false;
+            let name = &self.names[place];
+            out.extend_from_slice(&name.bytes);
+            out.truncate(out.len() - NAME + name.length);
+            if let Ok(found) = field.cast_exact::<PyString>() {
+                let Ok(text) = found.to_str() else { return false };
+                escaped::<TWICE>(out, text);
+                out.extend_from_slice(quote::<TWICE>());
+            } else {
+                out.truncate(out.len() - quote::<TWICE>().len());
+                if !other::<TWICE>(out, field, DEEPEST) {
+                    return false;
+                }
             }
         }
         if !extra.is_empty() {
@@ -99,7 +110,7 @@ impl<const TWICE: bool> Lines<TWICE> {
                     }
                     continue;
                 }
-                out.push(before);
+                out.push(b',');
                 quoted::<TWICE>(out, name);
                 out.push(b':');
                 if !value::<TWICE>(out, &inner, DEEPEST) {
@@ -118,14 +129,40 @@ pub fn text<'a>(value: &'a Bound<'_, PyAny>) -> Option<&'a str> {
     value.cast_exact::<PyString>().ok()?.to_str().ok()
 }
 
+impl Name {
+    fn new<const TWICE: bool>(first: bool, name: &str) -> Self {
+        let mut out = vec![if first { b'{' } else { b',' }];
+        quoted::<TWICE>(&mut out, name);
+        out.push(b':');
+        out.extend_from_slice(quote::<TWICE>());
+        let mut bytes = [0; NAME];
+        bytes[..out.len()].copy_from_slice(&out);
+        Self { bytes, length: out.len() }
+    }
+}
+
 #[inline]
 fn quoted<const TWICE: bool>(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(quote::<TWICE>());
+    escaped::<TWICE>(out, text);
+    out.extend_from_slice(quote::<TWICE>());
+}
+
+#[inline]
+fn quote<const TWICE: bool>() -> &'static [u8] {
     if TWICE {
-        out.extend_from_slice(b"\\\"");
-        json::escaped_twice(out, text.as_bytes());
-        out.extend_from_slice(b"\\\"");
+        b"\\\""
     } else {
-        json::string(out, text.as_bytes());
+        b"\""
+    }
+}
+
+#[inline]
+fn escaped<const TWICE: bool>(out: &mut Vec<u8>, text: &str) {
+    if TWICE {
+        json::escaped_twice(out, text.as_bytes());
+    } else {
+        json::escaped(out, text.as_bytes());
     }
 }
 
@@ -181,7 +218,11 @@ fn object<const TWICE: bool>(out: &mut Vec<u8>, pairs: &Bound<'_, PyDict>, depth
     true
 }
 
-fn array<'py, const TWICE: bool>(out: &mut Vec<u8>, items: impl Iterator<Item = Bound<'py, PyAny>>, depth: usize) -> bool {
+fn array<'py, const TWICE: bool>(
+    out: &mut Vec<u8>,
+    items: impl Iterator<Item = Bound<'py, PyAny>>,
+    depth: usize,
+) -> bool {
     out.push(b'[');
     for (at, item) in items.enumerate() {
         if at > 0 {

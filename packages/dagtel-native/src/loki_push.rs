@@ -15,6 +15,7 @@ const BEGIN: &[u8] = b"{\"streams\":[";
 const STREAM: &[u8] = b"{\"stream\":";
 const VALUES: &[u8] = b",\"values\":[";
 const END: &[u8] = b"]}"; // of a stream, and of all of them
+const USUAL: usize = 512; // bytes of an entry
 const NONE: usize = usize::MAX;
 
 /// Builds pushes. `record` is the class of the records, `labels` and `metadata` are the fields that become labels and
@@ -76,7 +77,10 @@ impl LokiPush {
         head: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Vec<(Bound<'py, PyBytes>, usize)>>> {
         let Ok(late_ns) = late_ns.extract::<i64>() else { return Ok(None) };
+        let count = records.len().unwrap_or_default();
         let mut written = Written::default();
+        written.text.reserve(count * USUAL);
+        written.entries.reserve(count);
         let mut key = Vec::new();
         for record in records.try_iter()? {
             let record = record?;
@@ -211,7 +215,8 @@ impl LokiPush {
     fn may_fit(&self, written: &Written, entries: &[Entry]) -> bool {
         let Some(room) = self.max_body.checked_sub(ENTRY_ROOM * entries.len()) else { return false };
         let most: usize = entries.iter().map(|entry| entry.line.len()).sum();
-        most <= room || entries.iter().map(|entry| unescaped(&written.text[entry.line.clone()]).1).sum::<usize>() <= room
+        most <= room
+            || entries.iter().map(|entry| unescaped(&written.text[entry.line.clone()]).1).sum::<usize>() <= room
     }
 }
 
