@@ -97,8 +97,19 @@ fn plain_one_by_one(text: &[u8]) -> usize {
     text.iter().position(|&byte| ESCAPES[byte as usize] != 0).unwrap_or(text.len())
 }
 
-/// The integer or float; a float that is no number is null.
+/// The integer.
 #[inline]
-pub fn number<T: serde::Serialize>(out: &mut Vec<u8>, number: T) -> bool {
+pub fn integer(out: &mut Vec<u8>, number: i64) -> bool {
     serde_json::to_writer(out, &number).is_ok()
+}
+
+/// The float, with the fewest digits that say it; null for one that is no number.
+#[inline]
+pub fn float(out: &mut Vec<u8>, number: f64) -> bool {
+    let start = out.len();
+    let written = serde_json::to_writer(&mut *out, &number).is_ok();
+    if let Some(plus) = out[start..].iter().position(|&byte| byte == b'+') {
+        out.remove(start + plus); // msgspec has 1e16 where serde_json has 1e+16
+    }
+    written
 }

@@ -34,6 +34,7 @@ pub const FIELDS: [&str; 22] = [
 /// The place of the time.
 pub const AT: usize = 0;
 const LINE: std::ops::Range<usize> = 1..20; // what belongs to a line
+const CODE_LOCATION: usize = 20;
 const EXTRA: usize = 21;
 const NAME: usize = 32;
 const TIME: &str = "time"; // no field of the record, but of the file's lines
@@ -81,10 +82,15 @@ impl<const TWICE: bool> Lines<TWICE> {
     #[inline]
     pub fn write(&self, out: &mut Vec<u8>, fields: &Fields<'_>) -> bool {
         let Ok(extra) = fields[EXTRA].cast_exact::<PyDict>() else { return false };
+        // Python cuts it off the line, and only where it is a text
+        if !self.is_default(CODE_LOCATION, &fields[CODE_LOCATION])
+            && text(&fields[CODE_LOCATION]).is_none_or(str::is_empty)
+        {
+            return false;
+        }
         for place in LINE {
             let field = &fields[place];
-            // msgspec leaves out what is the default itself, not what equals it
-            if self.defaults[place].as_ref().is_some_and(|default| default.as_ptr() == field.as_ptr()) {
+            if self.is_default(place, field) {
                 continue;
             }
             let name = &self.names[place];
@@ -120,6 +126,12 @@ impl<const TWICE: bool> Lines<TWICE> {
         }
         out.push(b'}');
         true
+    }
+
+    /// msgspec leaves out what is the default itself, not what equals it.
+    #[inline]
+    fn is_default(&self, place: usize, field: &Bound<'_, PyAny>) -> bool {
+        self.defaults[place].as_ref().is_some_and(|default| default.as_ptr() == field.as_ptr())
     }
 }
 
@@ -185,9 +197,9 @@ fn other<const TWICE: bool>(out: &mut Vec<u8>, value: &Bound<'_, PyAny>, depth: 
         out.extend_from_slice(if found.is_true() { b"true" } else { b"false" });
         true
     } else if value.is_exact_instance_of::<PyInt>() {
-        value.extract::<i64>().is_ok_and(|number| json::number(out, number))
+        value.extract::<i64>().is_ok_and(|number| json::integer(out, number))
     } else if let Ok(found) = value.cast_exact::<PyFloat>() {
-        json::number(out, found.value())
+        json::float(out, found.value())
     } else if depth == 0 {
         false
     } else if let Ok(found) = value.cast_exact::<PyDict>() {

@@ -3,7 +3,7 @@
 use crate::json;
 use crate::log_lines::{text, Fields, Lines, AT, FIELDS};
 use ahash::AHashMap;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyType};
 use std::io::Write;
@@ -93,7 +93,8 @@ impl LokiPush {
             let stream = match written.known.get(&key) {
                 Some(&stream) => stream,
                 None => {
-                    let labels = head.call1((&record, late))?;
+                    let labels = head.call1((&record, late));
+                    let Some(labels) = unless_refused(record.py(), labels)? else { return Ok(None) };
                     let Ok(labels) = labels.cast::<PyBytes>() else { return Ok(None) };
                     written.stream(&key, labels.as_bytes())
                 }
@@ -144,12 +145,12 @@ impl LokiPush {
         let out = &mut written.text;
         let begin = out.len();
         out.extend_from_slice(b"[\"");
-        json::number(out, at_ns.max(0));
+        json::integer(out, at_ns.max(0));
         out.extend_from_slice(b"\",\"");
         let start = out.len();
         if !self.lines.write(out, fields) || self.too_long(&out[start..]) {
             out.truncate(start);
-            let said = python.call1((record,))?;
+            let Some(said) = unless_refused(record.py(), python.call1((record,)))? else { return Ok(false) };
             let Some(said) = text(&said) else { return Ok(false) };
             json::escaped(out, said.as_bytes());
         }
@@ -278,6 +279,14 @@ fn unescaped(text: &[u8]) -> (usize, usize) {
     let marks = text.iter().filter(|&&byte| byte == b'\\' || byte == b'"').count();
     let bytes = text.len() - marks / 2;
     (bytes, bytes - text.iter().filter(|&&byte| byte & 0xc0 == 0x80).count())
+}
+
+/// What Python said. None where it raised: it may think otherwise of the batch than of the record alone.
+fn unless_refused<T>(py: Python<'_>, said: PyResult<T>) -> PyResult<Option<T>> {
+    match said {
+        Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 fn integer(value: &Bound<'_, PyAny>) -> Option<i64> {
