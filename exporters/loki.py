@@ -22,6 +22,7 @@ from pipeline.clock import HOUR, Clock, SystemClock
 from pipeline.components import Context, ExporterSpec, Payload, Receipt, join_payloads
 from pipeline.errors import PartialError
 from pipeline.http import HttpClient, Response, Tls, expect_no_page, expect_ok
+from pipeline.native import HAS_NATIVE, native
 from pipeline.options import Duration, Secret, Size
 from pipeline.signals import LogRecord, Signal
 
@@ -110,6 +111,9 @@ class Loki:
         self._labels_of: Callable[[LogRecord], object] = (
             attrgetter(*config.label_fields) if config.label_fields else lambda record: None
         )
+        limits = (config.max_line_bytes, config.max_bytes)
+        twin = (LogRecord, config.label_fields, config.structured_metadata, *limits)
+        self._push = native.LokiPush(*twin) if HAS_NATIVE else None
         self._headers = {name: value.reveal() for name, value in config.headers.items()}
         self._headers["Content-Type"] = "application/json"
         if config.tenant:
@@ -119,13 +123,23 @@ class Loki:
         """Payloads of at most `max_bytes` each, in order of time."""
         if not batch.items:
             return ()
+        late_ns = self._clock.wall_ns() - self._config.late_after.ns if self._config.late_after else 0
+        if self._push is not None:
+            bodies = self._push.build(batch.items, late_ns, self._line, self._encoded_labels)
+            if bodies is not None:
+                return [Payload(body, count) for body, count in bodies]
         records = sorted(batch.items, key=attrgetter("at_ns"))
         lines = json_lines(records)
         limit = self._config.max_line_bytes
         if max(map(len, lines)) * 4 > limit:  # a character is 4 bytes at most
             lines = [_fitting(record, line, limit) for record, line in zip(records, lines, strict=True)]
-        late_ns = self._clock.wall_ns() - self._config.late_after.ns if self._config.late_after else 0
         return self._payloads(records, lines, late_ns)
+
+    def _line(self, record: LogRecord) -> str:
+        return _fitting(record, json_lines([record])[0], self._config.max_line_bytes)
+
+    def _encoded_labels(self, record: LogRecord, is_late: bool) -> bytes:
+        return _encode(self._labels(record, is_late))
 
     def _payloads(self, records: Sequence[LogRecord], lines: Sequence[str], late_ns: int) -> list[Payload]:
         limit, count = self._config.max_bytes, len(lines)

@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from pipeline.events import Detail, Event
-from pipeline.signals import Span
+from pipeline.signals import LogRecord, Span
 
 T = TypeVar("T")
 
@@ -33,3 +33,15 @@ class EventDecoder:
 class OtlpSpans:
     def __init__(self, kinds: ModuleType, scope: str) -> None: ...
     def request(self, spans: Sequence[Span]) -> bytes | None: ...
+
+class LokiPush:
+    def __init__(
+        self, record: type[LogRecord], labels: Sequence[str], metadata: Sequence[str], max_line: int, max_body: int
+    ) -> None: ...
+    def build(
+        self,
+        records: Sequence[LogRecord],
+        late_ns: int,
+        line: Callable[[LogRecord], str],
+        head: Callable[[LogRecord, bool], bytes],
+    ) -> list[tuple[bytes, int]] | None: ...

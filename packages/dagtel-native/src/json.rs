@@ -30,18 +30,30 @@ pub fn string(out: &mut Vec<u8>, text: &[u8]) {
 
 /// The text as it stands between quotes.
 #[inline]
-pub fn escaped(out: &mut Vec<u8>, mut text: &[u8]) {
+pub fn escaped(out: &mut Vec<u8>, text: &[u8]) {
+    escape::<false>(out, text);
+}
+
+/// The text as it stands between quotes in JSON that stands between quotes itself.
+#[inline]
+pub fn escaped_twice(out: &mut Vec<u8>, text: &[u8]) {
+    escape::<true>(out, text);
+}
+
+#[inline]
+fn escape<const TWICE: bool>(out: &mut Vec<u8>, mut text: &[u8]) {
     loop {
         let (plain, rest) = text.split_at(plain_bytes(text));
         out.extend_from_slice(plain);
         let Some((&byte, rest)) = rest.split_first() else { return };
         let escape = ESCAPES[byte as usize];
+        out.extend_from_slice(if TWICE { b"\\\\" } else { b"\\" });
         if escape == 1 {
-            let digits = [DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]];
-            out.extend_from_slice(b"\\u00");
-            out.extend_from_slice(&digits);
-        } else {
+            out.extend_from_slice(&[b'u', b'0', b'0', DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]);
+        } else if TWICE && matches!(escape, b'"' | b'\\') {
             out.extend_from_slice(&[b'\\', escape]);
+        } else {
+            out.push(escape);
         }
         text = rest;
     }
@@ -82,7 +94,11 @@ pub fn integer(out: &mut Vec<u8>, value: i64) {
     let _ = serde_json::to_writer(out, &value);
 }
 
-/// A finite float: the fewest digits that mean it, and no `+` before an exponent as serde_json has it.
+/// A float: the fewest digits that mean it, no `+` before an exponent as serde_json has it; null for no number.
 pub fn float(out: &mut Vec<u8>, value: f64) {
-    out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+    if value.is_finite() {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        out.extend_from_slice(b"null");
+    }
 }

@@ -5,9 +5,11 @@
 
 mod events;
 mod json;
+mod log_lines;
+mod loki_push;
+mod otlp_spans;
 mod plain;
 mod records;
-mod otlp_spans;
 mod slots;
 mod texts;
 mod wire;
@@ -19,5 +21,6 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(records::kafka_records, module)?)?;
     module.add_class::<otlp_spans::OtlpSpans>()?;
+    module.add_class::<loki_push::LokiPush>()?;
     module.add_class::<events::EventDecoder>()
 }
