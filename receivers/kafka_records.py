@@ -1,17 +1,20 @@
 """Records as we read them, a batch of the broker's at a time, and not one by one as aiokafka makes them.
 
 aiokafka 0.14 turns each record that its compiled parser gives into a dataclass of eleven fields, in a generator of its
-own. There is no public way around it. So the place where a fetch's answer is kept hands each answer batches that
-seem to hold one record each: all of theirs. What aiokafka does with batches (checksums, transactions, markers) stays
-its own. A version that does it otherwise goes on with its own records, which have the same names.
+own, and sums up a batch in software: a third of what fetching takes. There is no public way around it. So the place
+where a fetch's answer is kept hands each answer batches that seem to hold one record each: all of theirs. What aiokafka
+does with batches (checksums, transactions, markers) stays its own. A version that does it otherwise goes on with its
+own records, which have the same names.
 """
 
+import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
 import msgspec
+from aiokafka.record.memory_records import MemoryRecords as _MemoryRecords
 
 from pipeline.native import HAS_NATIVE, native
 
@@ -26,13 +29,8 @@ class KafkaRecord(msgspec.Struct, frozen=True, gc=False):
     headers: tuple[tuple[str, bytes], ...]
 
 
-def _records_in_python(batch: Iterable[Any]) -> list[KafkaRecord]:
-    return [KafkaRecord(r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ())) for r in batch]
-
-
-_records_of: Final[Callable[[Iterable[Any]], list[KafkaRecord]]] = (
-    partial(native.kafka_records, KafkaRecord) if HAS_NATIVE else _records_in_python
-)
+_READER: Final = native.RecordReader(KafkaRecord) if HAS_NATIVE else None
+_PREFIX: Final = 12  # bytes of a batch that are not in its length
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
@@ -42,17 +40,39 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     records: list[KafkaRecord]
 
 
+class Batches:
+    """aiokafka's `MemoryRecords`, and the bytes that they are read from. `is_lean`: a batch gives its `Run`."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.is_lean = False
+        self._batches, self._answer, self._at = _MemoryRecords(answer), answer, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batches, name)
+
+    def next_batch(self) -> Any:
+        batch, start = self._batches.next_batch(), self._at
+        self._at += _PREFIX + int.from_bytes(self._answer[start + 8 : start + _PREFIX], "big")
+        return _Batch(batch, self._answer, start) if self.is_lean else batch
+
+
 class _Batch:
     """A batch of the broker's that gives its `Run` where it is iterated over."""
 
-    def __init__(self, batch: Any) -> None:
-        self._batch = batch
+    def __init__(self, batch: Any, answer: bytes, start: int) -> None:
+        self._batch, self._answer, self._start = batch, answer, start
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
 
+    def validate_crc(self) -> bool:
+        known = None if _READER is None else _READER.is_whole(self._answer, self._start)
+        return bool(self._batch.validate_crc()) if known is None else known
+
     def __iter__(self) -> Iterator[Run]:
-        records = _records_of(self._batch)
+        records = None if _READER is None else _READER.records(self._answer, self._start)
+        if records is None:
+            records = [KafkaRecord(r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ())) for r in self._batch]
         if records:
             yield Run(records[-1].offset, records)
 
@@ -60,26 +80,14 @@ class _Batch:
         return next(self._batch)
 
 
-class _Batches:
-    """The batches of an answer (aiokafka's `MemoryRecords`)."""
-
-    def __init__(self, batches: Any) -> None:
-        self._batches = batches
-
-    def has_next(self) -> bool:
-        return bool(self._batches.has_next())
-
-    def next_batch(self) -> _Batch:
-        return _Batch(self._batches.next_batch())
-
-
 class Answers(OrderedDict[Any, Any]):
     """aiokafka's `Fetcher._records`: what was fetched and not taken yet, by partition."""
 
     def __setitem__(self, partition: Any, answer: Any) -> None:
         records: Any = getattr(answer, "_partition_records", None)
-        if all(hasattr(records, name) for name in ("_consumer_record", "_records", "next_fetch_offset")):
-            records._records = _Batches(records._records)
+        batches = getattr(records, "_records", None)
+        if isinstance(batches, Batches) and hasattr(records, "_consumer_record"):
+            batches.is_lean = True
             records._consumer_record = partial(_wanted, records)
         super().__setitem__(partition, answer)
 
@@ -100,4 +108,7 @@ def read_lean(consumer: Any) -> None:
     """Let a started consumer, which has fetched nothing yet, give lists of `KafkaRecord`s, a list a batch."""
     fetcher: Any = getattr(consumer, "_fetcher", None)
     if isinstance(getattr(fetcher, "_records", None), OrderedDict) and not fetcher._records:
+        module: Any = sys.modules[type(fetcher).__module__]
+        if getattr(module, "MemoryRecords", None) is _MemoryRecords:
+            module.MemoryRecords = Batches  # for other consumers they are as they were
         fetcher._records = Answers()

@@ -1,8 +1,8 @@
 """Compiled twins of dagtel's hottest functions; each says `None` to what it leaves to its Python function."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pipeline.events import Detail, Event
 from pipeline.signals import LogRecord, Span
@@ -11,7 +11,10 @@ T = TypeVar("T")
 
 VERSION: str
 
-def kafka_records(kind: type[T], batch: Iterable[Any]) -> list[T]: ...
+class RecordReader(Generic[T]):
+    def __init__(self, kind: type[T]) -> None: ...
+    def is_whole(self, answer: bytes, start: int) -> bool | None: ...
+    def records(self, answer: bytes, start: int) -> list[T] | None: ...
 
 class EventDecoder:
     def __init__(

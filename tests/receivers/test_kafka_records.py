@@ -9,10 +9,9 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
-from receivers.kafka_records import Answers, KafkaRecord, flat, read_lean
+from receivers.kafka_records import Answers, Batches, KafkaRecord, flat, read_lean
 
 TP = TopicPartition("dagster.events", 0)
 
@@ -34,7 +33,7 @@ def batch(first: int, count: int, producer: int = -1, transactional: int = 0, co
 
 def answer(batches: bytes, begin: int = 0, aborted: Any = (), isolation: int = 0) -> tuple[FetchResult, list[int]]:
     """An answer, and where the consumer has come to."""
-    records = PartitionRecords(TP, MemoryRecords(batches), list(aborted), begin, None, None, True, isolation)
+    records = PartitionRecords(TP, Batches(batches), list(aborted), begin, None, None, True, isolation)
     state = SimpleNamespace(position=begin, paused=False)
     moved: list[int] = []
 

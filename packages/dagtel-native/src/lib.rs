@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
-    module.add_function(wrap_pyfunction!(records::kafka_records, module)?)?;
+    module.add_class::<records::RecordReader>()?;
     module.add_class::<otlp_spans::OtlpSpans>()?;
     module.add_class::<loki_push::LokiPush>()?;
     module.add_class::<events::EventDecoder>()

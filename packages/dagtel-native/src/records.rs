@@ -1,28 +1,148 @@
 //! `receivers.kafka_records`: the records of one of Kafka's batches, as the receiver wants them.
+//!
+//! Source: Kafka's record batches, version 2, https://kafka.apache.org/documentation/#recordbatch.
 
 use crate::slots::make;
-use pyo3::intern;
+use crate::texts::Texts;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple, PyType};
+use std::ops::Range;
 
-/// `[kind(offset, timestamp, key, value, headers), …]` of what aiokafka's batch gives. Raises what it raises.
-#[pyfunction]
-pub fn kafka_records<'py>(kind: &Bound<'py, PyType>, batch: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-    let py = kind.py();
-    let (made, class, none) = (PyList::empty(py), kind.clone().unbind(), PyTuple::empty(py));
-    for record in batch.try_iter()? {
-        let record = record?;
-        let offset = record.getattr(intern!(py, "offset"))?;
-        let timestamp = record.getattr(intern!(py, "timestamp"))?;
-        let key = record.getattr(intern!(py, "key"))?;
-        let value = record.getattr(intern!(py, "value"))?;
-        let headers = record.getattr(intern!(py, "headers"))?;
-        let headers = match headers.cast::<PyList>() {
-            Ok(pairs) if !pairs.is_empty() => pairs.to_tuple(),
-            _ => none.clone(),
-        };
-        let fields = [offset.as_ptr(), timestamp.as_ptr(), key.as_ptr(), value.as_ptr(), headers.as_ptr()];
-        made.append(make(&class, py, fields)?)?;
+const LENGTH: Range<usize> = 8..12; // of what follows it
+const MAGIC: usize = 16;
+const CRC: Range<usize> = 17..21; // of all that follows it
+const ATTRIBUTES: Range<usize> = 21..23;
+const FIRST_TIMESTAMP: Range<usize> = 27..35;
+const COUNT: Range<usize> = 57..61;
+const RECORDS: usize = 61;
+const COMPRESSED: u16 = 7;
+const APPEND_TIME: u16 = 8;
+
+/// Reads batches that lie in an answer's bytes. `kind`: the class of the records, `kind(offset, timestamp, key, value,
+/// headers)`.
+#[pyclass]
+pub struct RecordReader {
+    kind: Py<PyType>,
+    names: Texts,
+}
+
+#[pymethods]
+impl RecordReader {
+    #[new]
+    fn new(kind: Py<PyType>) -> Self {
+        Self { kind, names: Texts::default() }
     }
-    Ok(made)
+
+    /// Whether the checksum of the batch that begins at `start` is right; None for another version's.
+    fn is_whole(&self, answer: &[u8], start: usize) -> Option<bool> {
+        let batch = batch(answer, start)?;
+        let said = u32::from_be_bytes(batch[CRC].try_into().ok()?);
+        Some(crc32c::crc32c(&batch[CRC.end..]) == said)
+    }
+
+    /// Its records; None for one that is compressed, of another version, or has another time than its records.
+    fn records<'py>(&mut self, py: Python<'py>, answer: &[u8], start: usize) -> PyResult<Option<Bound<'py, PyList>>> {
+        let Some(batch) = batch(answer, start) else { return Ok(None) };
+        if u16::from_be_bytes([batch[ATTRIBUTES.start], batch[ATTRIBUTES.start + 1]]) & (COMPRESSED | APPEND_TIME) != 0
+        {
+            return Ok(None);
+        }
+        let (Some(first), Some(first_ms)) = (integer(batch, 0..8), integer(batch, FIRST_TIMESTAMP)) else {
+            return Ok(None);
+        };
+        let Some(count) = batch.get(COUNT).and_then(|four| four.try_into().ok()).map(u32::from_be_bytes) else {
+            return Ok(None);
+        };
+        let (found, mut rest) = (PyList::empty(py), &batch[RECORDS..]);
+        for _ in 0..count {
+            match self.record(py, &mut rest, first, first_ms)? {
+                Some(record) => found.append(record)?,
+                None => return Ok(None),
+            }
+        }
+        Ok(rest.is_empty().then_some(found))
+    }
+}
+
+impl RecordReader {
+    fn record(&mut self, py: Python<'_>, from: &mut &[u8], first: i64, first_ms: i64) -> PyResult<Option<Py<PyAny>>> {
+        let Some(parts) = parts(from) else { return Ok(None) };
+        let (Some(at_ms), Some(offset)) = (first_ms.checked_add(parts.later_ms), first.checked_add(parts.further))
+        else {
+            return Ok(None);
+        };
+        let mut headers: Vec<(Py<PyString>, Option<Bound<'_, PyBytes>>)> = Vec::new();
+        let mut rest = parts.headers;
+        for _ in 0..parts.header_count {
+            let Some((Some(name), value)) = bytes(&mut rest).zip(bytes(&mut rest)) else { return Ok(None) };
+            let Ok(name) = std::str::from_utf8(name) else { return Ok(None) };
+            headers.push((self.names.get(py, name), value.map(|value| PyBytes::new(py, value))));
+        }
+        if !rest.is_empty() {
+            return Ok(None);
+        }
+        let headers = PyTuple::new(py, headers)?;
+        let (offset, at_ms) = (offset.into_pyobject(py)?, at_ms.into_pyobject(py)?);
+        let key = parts.key.map(|key| PyBytes::new(py, key)).into_pyobject(py)?;
+        let value = parts.value.map(|value| PyBytes::new(py, value)).into_pyobject(py)?;
+        let fields = [offset.as_ptr(), at_ms.as_ptr(), key.as_ptr(), value.as_ptr(), headers.as_ptr()];
+        make(&self.kind, py, fields).map(Some)
+    }
+}
+
+/// A record as it lies there.
+struct Parts<'a> {
+    later_ms: i64,
+    further: i64,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    header_count: i64,
+    headers: &'a [u8],
+}
+
+/// The batch of version 2 that begins there, all of it.
+fn batch(answer: &[u8], start: usize) -> Option<&[u8]> {
+    let length = u32::from_be_bytes(answer.get(start..)?.get(LENGTH)?.try_into().ok()?);
+    let batch = answer[start..].get(..LENGTH.end + length as usize)?;
+    (batch.len() >= RECORDS && batch[MAGIC] == 2).then_some(batch)
+}
+
+fn parts<'a>(from: &mut &'a [u8]) -> Option<Parts<'a>> {
+    let length = usize::try_from(varint(from)?).ok()?;
+    let (record, rest) = from.split_at_checked(length)?;
+    *from = rest;
+    let mut rest = record.get(1..)?; // one byte of attributes, which nobody uses
+    let (later_ms, further) = (varint(&mut rest)?, varint(&mut rest)?);
+    let (key, value) = (bytes(&mut rest)?, bytes(&mut rest)?);
+    let header_count = varint(&mut rest)?;
+    (header_count >= 0).then_some(Parts { later_ms, further, key, value, header_count, headers: rest })
+}
+
+fn integer(from: &[u8], at: Range<usize>) -> Option<i64> {
+    Some(i64::from_be_bytes(from.get(at)?.try_into().ok()?))
+}
+
+/// Bytes behind their length; Some(None) for null.
+fn bytes<'a>(from: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    let length = varint(from)?;
+    if length < 0 {
+        return Some(None);
+    }
+    let (found, rest) = from.split_at_checked(usize::try_from(length).ok()?)?;
+    *from = rest;
+    Some(Some(found))
+}
+
+/// A signed integer of 64 bits at most, zigzag, as protobuf writes it.
+fn varint(from: &mut &[u8]) -> Option<i64> {
+    let mut found = 0_u64;
+    for at in 0..10 {
+        let (&byte, rest) = from.split_first()?;
+        *from = rest;
+        found |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            return Some((found >> 1) as i64 ^ -((found & 1) as i64));
+        }
+    }
+    None
 }

@@ -1,0 +1,72 @@
+"""Kafka's batches, read by the twin as aiokafka reads them."""
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.native import HAS_NATIVE, native
+from receivers.kafka_records import KafkaRecord
+
+pytestmark = pytest.mark.skipif(not HAS_NATIVE, reason="dagtel-native is not installed")
+
+GZIP = 1
+TEXTS = st.none() | st.binary(max_size=40)
+HEADERS = st.lists(st.tuples(st.text(max_size=8), TEXTS), max_size=3)
+RECORDS = st.lists(st.tuples(st.integers(0, 2**48), TEXTS, TEXTS, HEADERS), min_size=1, max_size=6)
+
+
+def built(
+    records: list[tuple[int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]], codec: int = 0
+) -> bytes:
+    builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 2**20)
+    for at, (at_ms, key, value, headers) in enumerate(records):
+        builder.append(at, at_ms, key, value, headers)
+    return (7 * 2**40).to_bytes(8, "big") + bytes(builder.build())[8:]
+
+
+def theirs(answer: bytes) -> list[KafkaRecord]:
+    batch = MemoryRecords(answer).next_batch()
+    return [KafkaRecord(r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ())) for r in batch]
+
+
+def ours(answer: bytes, start: int = 0) -> list[KafkaRecord] | None:
+    return native.RecordReader(KafkaRecord).records(answer, start)
+
+
+@given(RECORDS, st.binary(max_size=9))
+def test_any_records_are_read_wherever_they_lie(
+    records: list[tuple[int, bytes, bytes, list[tuple[str, bytes]]]], before: bytes
+) -> None:
+    answer = built(records)
+    assert ours(before + answer + b"more", len(before)) == theirs(answer)
+    assert native.RecordReader(KafkaRecord).is_whole(before + answer, len(before)) is True
+
+
+@given(RECORDS, st.data())
+def test_what_is_harmed_is_read_as_aiokafka_reads_it_or_left_to_it(
+    records: list[tuple[int, bytes, bytes, list[tuple[str, bytes]]]], data: st.DataObject
+) -> None:
+    answer = bytearray(built(records))
+    at = data.draw(st.integers(21, len(answer) - 1))
+    answer[at] = data.draw(st.integers(0, 255).filter(lambda byte: byte != answer[at]))
+    assert native.RecordReader(KafkaRecord).is_whole(bytes(answer), 0) is False
+    found = ours(bytes(answer))
+    assert found is None or found == theirs(bytes(answer))
+
+
+@pytest.mark.parametrize("start", [1, 2**40])
+def test_where_no_batch_is_there_is_none(start: int) -> None:
+    answer = built([(1, b"a", b"b", [])])
+    assert ours(answer, start) is None
+    assert native.RecordReader(KafkaRecord).is_whole(answer, start) is None
+    assert ours(answer[:-1]) is None
+
+
+def test_compressed_batches_and_those_of_old_are_aiokafka_s() -> None:
+    assert ours(built([(1, b"a", b"b" * 99, [])], GZIP)) is None
+    old = LegacyRecordBatchBuilder(1, 0, 2**20)
+    old.append(0, 5, b"a", b"b" * 99)
+    assert ours(bytes(old.build())) is None
