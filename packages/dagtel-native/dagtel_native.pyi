@@ -1,9 +1,12 @@
 """Compiled twins of dagtel's hottest functions; each says `None` to what it leaves to its Python function."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 from pipeline.events import Detail, Event
+from pipeline.facts import Metadata, RunFacts
+from pipeline.outcomes import AssetMaterialized
+from pipeline.signals import LogRecord
 
 VERSION: str
 
@@ -21,3 +24,23 @@ class EventDecoder:
     def decode(
         self, raw: bytes, source: str, offset: int, record_ns: int, headers: tuple[tuple[str, bytes], ...]
     ) -> Event | None: ...
+
+class LogRecords:
+    def __init__(
+        self,
+        events: ModuleType,
+        outcomes: ModuleType,
+        record: type[LogRecord],
+        run: type[RunFacts],
+        statuses: Mapping[str, str],
+        levels: Mapping[str, str],
+        no_extra: Metadata,
+        place: str,
+        ids: Callable[[str, str, int], tuple[str, str]],
+        most_ids: int,
+        is_slow: Callable[[AssetMaterialized], bool],
+        learn: Callable[[AssetMaterialized], None],
+    ) -> None: ...
+    def process(
+        self, events: Sequence[Event], rest: Callable[[Event, list[LogRecord]], None]
+    ) -> list[LogRecord]: ...

@@ -5,6 +5,8 @@
 
 mod json;
 mod events;
+mod log_facts;
+mod log_records;
 mod slots;
 mod texts;
 mod wire;
@@ -14,5 +16,6 @@ use pyo3::prelude::*;
 #[pymodule]
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<log_records::LogRecords>()?;
     module.add_class::<events::EventDecoder>()
 }
