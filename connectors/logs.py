@@ -10,7 +10,7 @@ from positional arguments and nothing else. Source of the meanings: docs/semanti
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
@@ -27,9 +27,6 @@ from pipeline.native import HAS_NATIVE, native
 from pipeline.outcomes import AssetFailed, AssetGone, AssetMaterialized
 from pipeline.signals import LogRecord, Signal
 from pipeline.trace_ids import run_span_id, step_span_id, trace_id
-
-if TYPE_CHECKING:
-    from dagtel_native import LogRecords
 
 _MAX_IDS: Final = 4096  # what is asked for again and again is then near in memory; 65,536 took 0.2 µs a record more
 _MS: Final = 1_000_000
@@ -182,7 +179,7 @@ def succeeded(event: Event, made: AssetMaterialized, slow: bool) -> str:
     return f"{text}: {description}" if description else text
 
 
-def _twin(baselines: Baselines) -> "LogRecords":
+def _twin(baselines: Baselines) -> "native.LogRecords":
     return native.LogRecords(
         events,
         outcomes,

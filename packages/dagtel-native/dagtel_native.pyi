@@ -1,6 +1,6 @@
 """Compiled twins of dagtel's hottest functions; each says `None` to what it leaves to its Python function."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import ModuleType
 
 from pipeline.events import Detail, Event
@@ -41,6 +41,11 @@ class LogRecords:
         is_slow: Callable[[AssetMaterialized], bool],
         learn: Callable[[AssetMaterialized], None],
     ) -> None: ...
-    def process(
-        self, events: Sequence[Event], rest: Callable[[Event, list[LogRecord]], None]
-    ) -> list[LogRecord]: ...
+    def process(self, events: Sequence[Event], rest: Callable[[Event, list[LogRecord]], None]) -> list[LogRecord]: ...
+
+class Needles:
+    def __init__(
+        self, record: type[LogRecord], exact: Sequence[str], folded: Sequence[str], names: Set[str]
+    ) -> None: ...
+    def suspicious(self, text: str) -> bool: ...
+    def suspects(self, records: Sequence[object]) -> list[int] | None: ...

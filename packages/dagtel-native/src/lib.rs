@@ -5,8 +5,10 @@
 
 mod json;
 mod events;
+mod ids;
 mod log_facts;
 mod log_records;
+mod needles;
 mod slots;
 mod texts;
 mod wire;
@@ -16,6 +18,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<needles::Needles>()?;
     module.add_class::<log_records::LogRecords>()?;
     module.add_class::<events::EventDecoder>()
 }

@@ -4,7 +4,7 @@ use crate::slots::Slots;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyString, PyTuple, PyType};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple, PyType};
 
 /// Details that say no more than their event's type.
 const SILENT: [&str; 2] = ["RunQueued", "IoHandled"];
@@ -273,6 +273,11 @@ impl Describer {
 #[inline]
 pub fn text<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a str> {
     object.cast_exact::<PyString>().ok()?.to_str().ok()
+}
+
+/// An int of exactly Python's type, if it is not huge.
+pub fn whole(object: &Bound<'_, PyAny>) -> Option<i64> {
+    object.cast_exact::<PyInt>().ok()?.extract().ok()
 }
 
 fn waited_in_vain(message: &str) -> bool {

@@ -1,18 +1,20 @@
 //! `connectors.logs.Logs.process`: a log record of each event, and what is to be learned of it.
 
-use crate::log_facts::{text, Asked, Describer, Facts, Kind, Made, Severity};
-use crate::slots::{make, Slots};
+use crate::ids::Ids;
+use crate::log_facts::{text, whole, Asked, Describer, Facts, Kind, Made, Severity};
+use crate::slots::{make, next_few, Slots};
 use ahash::AHashMap;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 #[rustfmt::skip]
-const EVENT: [&str; 16] = [
-    "raw", "type", "run_id", "at_ns", "level", "job", "step_key", "message", "detail", "source", "offset", "headers",
-    "attempt", "assets", "outcomes", "run",
+const EVENT: [&str; 14] = [
+    "type", "run_id", "at_ns", "level", "job", "step_key", "message", "detail", "source", "headers", "attempt",
+    "assets", "outcomes", "run",
 ];
+const OUTCOMES: usize = 12;
 const LEVELS: [&str; 5] = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
 const INFO: usize = 1;
 const WARNING: usize = 2;
@@ -38,7 +40,10 @@ pub struct LogRecords {
 
 struct Maker {
     describer: Describer,
-    event: Slots<16>,
+    event: Slots<14>,
+    raw: Slots<1>,
+    offset: Slots<1>,
+    no_bytes: Py<PyAny>,
     run: Slots<2>,
     record: Py<PyType>,
     known: AHashMap<String, Known>,
@@ -78,6 +83,9 @@ impl LogRecords {
         let maker = Maker {
             describer: Describer::new(events, outcomes)?,
             event: Slots::new(&event, EVENT)?,
+            raw: Slots::new(&event, ["raw"])?,
+            offset: Slots::new(&event, ["offset"])?,
+            no_bytes: PyBytes::new(py, b"").into_any().unbind(),
             run: Slots::new(run, ["partition", "code_location"])?,
             record,
             known: known.collect(),
@@ -87,7 +95,7 @@ impl LogRecords {
             is_slow,
             learn,
         };
-        Ok(Self { maker, ids: Ids { known: AHashMap::new(), most: most_ids, derive: ids, key: Vec::new() } })
+        Ok(Self { maker, ids: Ids::new(ids, most_ids) })
     }
 
     /// The records of the events, in their order. `rest(event, records)` does all that an event asks for where it is
@@ -96,20 +104,23 @@ impl LogRecords {
         let py = events.py();
         let records = PyList::empty(py);
         let maker = &self.maker;
-        for event in events.try_iter()? {
-            let event = event?;
-            let Some(fields) = maker.event.read(&event) else {
-                rest.call1((event, &records))?;
-                continue;
-            };
-            match maker.record(py, &fields, &mut self.ids)? {
-                Some((record, learned)) => {
+        let mut events = events.try_iter()?;
+        let mut near = Vec::new();
+        while next_few(&mut events, &mut near)? {
+            near.iter().for_each(|event| maker.event.fetch(event));
+            for event in &near {
+                let made = match maker.event.read(event) {
+                    Some(fields) if !maker.raw.holds(0, event, &maker.no_bytes) => maker
+                        .record(py, event, &fields, &mut self.ids)?
+                        .map(|(record, learns)| (record, learns, fields)),
+                    _ => None,
+                };
+                if let Some((record, learns, fields)) = made {
                     records.append(record)?;
-                    if learned {
-                        maker.learn(&fields[14])?;
+                    if learns {
+                        maker.learn(&fields[OUTCOMES])?;
                     }
-                }
-                None => {
+                } else {
                     rest.call1((event, &records))?;
                 }
             }
@@ -123,14 +134,12 @@ impl Maker {
     fn record<'py>(
         &self,
         py: Python<'py>,
-        fields: &[Bound<'py, PyAny>; 16],
+        event: &Bound<'py, PyAny>,
+        fields: &[Bound<'py, PyAny>; 14],
         ids: &mut Ids,
     ) -> PyResult<Option<(Py<PyAny>, bool)>> {
-        let [raw, kind, run_id, at_ns, level, job, step, message, detail, source, offset, headers, attempt, assets, outcomes, run] =
+        let [kind, run_id, at_ns, level, job, step, message, detail, source, headers, attempt, assets, outcomes, run] =
             fields;
-        if raw.cast_exact::<PyBytes>().map_or(true, |raw| raw.as_bytes().is_empty()) {
-            return Ok(None);
-        }
         let Some(known) = text(kind).map(|name| self.known.get(name)) else { return Ok(None) };
         let asked = Asked {
             kind: known.map_or(Kind::Other, |known| known.kind),
@@ -142,7 +151,7 @@ impl Maker {
         };
         let Some(facts) = self.describer.describe(py, &asked) else { return Ok(None) };
         let Some(level_name) = self.level(known, level, &facts) else { return Ok(None) };
-        let Some(id) = self.event_id(py, run_id, source, headers, offset) else { return Ok(None) };
+        let Some(id) = self.event_id(event, run_id, source, headers) else { return Ok(None) };
         let (partition, code_location) = if run.is_none() {
             (py.None().into_bound(py), self.describer.empty.bind(py).clone().into_any())
         } else {
@@ -172,7 +181,7 @@ impl Maker {
             }
         }
         let begun = !facts.status.is(&self.describer.planned_word) && !facts.status.is(&self.describer.skipped_word);
-        let Some(ids) = ids.of(run_id, step, attempt, begun)? else { return Ok(None) };
+        let Some(ids) = ids.of(run_id, step, if begun { Some(attempt) } else { None })? else { return Ok(None) };
         let (none, empty) = (py.None(), self.describer.empty.as_ptr());
         let fields = [
             at_ns.as_ptr(),
@@ -227,12 +236,12 @@ impl Maker {
     /// `connectors.logs.event_id`.
     fn event_id<'py>(
         &self,
-        py: Python<'py>,
+        event: &Bound<'py, PyAny>,
         run_id: &Bound<'py, PyAny>,
         source: &Bound<'py, PyAny>,
         headers: &Bound<'py, PyAny>,
-        offset: &Bound<'py, PyAny>,
     ) -> Option<Bound<'py, PyString>> {
+        let py = event.py();
         let run = text(run_id)?;
         let mut id = String::with_capacity(64);
         id.push_str(if run.is_empty() { text(source)? } else { run });
@@ -244,7 +253,8 @@ impl Maker {
                 return Some(PyString::new(py, &id));
             }
         }
-        write!(id, "{}", whole(offset)?).ok()?;
+        let [offset] = self.offset.read(event)?;
+        write!(id, "{}", whole(&offset)?).ok()?;
         Some(PyString::new(py, &id))
     }
 
@@ -256,46 +266,6 @@ impl Maker {
         }
         Ok(())
     }
-}
-
-/// (run, step, attempt) → trace and span id; when they are too many it begins anew.
-struct Ids {
-    known: AHashMap<Box<[u8]>, (Py<PyAny>, Py<PyAny>)>,
-    most: usize,
-    derive: Py<PyAny>,
-    key: Vec<u8>,
-}
-
-impl Ids {
-    fn of(
-        &mut self,
-        run: &Bound<'_, PyAny>,
-        step: &Bound<'_, PyAny>,
-        attempt: &Bound<'_, PyAny>,
-        begun: bool,
-    ) -> PyResult<Option<&(Py<PyAny>, Py<PyAny>)>> {
-        let py = run.py();
-        let (Some(run_text), Some(step_text)) = (text(run), text(step)) else { return Ok(None) };
-        let Some(number) = (if begun { whole(attempt) } else { Some(0) }) else { return Ok(None) };
-        self.key.clear();
-        self.key.extend_from_slice(&number.to_le_bytes());
-        self.key.extend_from_slice(&run_text.len().to_le_bytes());
-        self.key.extend_from_slice(run_text.as_bytes());
-        self.key.extend_from_slice(step_text.as_bytes());
-        if !self.known.contains_key(self.key.as_slice()) {
-            let ids = self.derive.bind(py).call1((run, step, number))?.extract()?;
-            if self.known.len() >= self.most {
-                self.known.clear();
-            }
-            self.known.insert(self.key.as_slice().into(), ids);
-        }
-        Ok(self.known.get(self.key.as_slice()))
-    }
-}
-
-/// An int of exactly Python's type, if it is not huge.
-fn whole(object: &Bound<'_, PyAny>) -> Option<i64> {
-    object.cast_exact::<PyInt>().ok()?.extract().ok()
 }
 
 /// `connectors.logs.succeeded`: Some(None) is the event's own message, None one that Python makes.
