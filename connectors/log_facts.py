@@ -34,7 +34,7 @@ T = TypeVar("T", bound=Outcome)
 
 _MS: Final = 1_000_000
 _LONGEST_MS: Final = 1e15
-_NO_EXTRA: Final[Metadata] = {}
+NO_EXTRA: Final[Metadata] = {}
 
 
 class Facts(msgspec.Struct, frozen=True, gc=False):
@@ -47,7 +47,7 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     error: ErrorInfo | None = None
     repeated: bool = False
     message: str = ""
-    extra: Metadata = _NO_EXTRA
+    extra: Metadata = NO_EXTRA
     made: AssetMaterialized | None = None
 
 
@@ -70,6 +70,8 @@ _PLAIN: Final = {
     "PIPELINE_CANCELED": Facts("canceled"),
 }
 """By event type, for events that say no more than their type."""
+
+STATUSES: Final = {kind: facts.status for kind, facts in _PLAIN.items()}
 
 
 def describe(event: Event) -> Facts:

@@ -14,13 +14,16 @@ from typing import Final
 
 import msgspec
 
-from connectors.log_facts import describe
+from connectors.log_facts import NO_EXTRA, STATUSES, describe
 from connectors.slow import Baselines, SlowConfig
+from pipeline import events, outcomes
 from pipeline.batch import Batch
 from pipeline.components import ConnectorSpec, Context
 from pipeline.events import Event, Materialized
-from pipeline.log_levels import log_level
+from pipeline.facts import RunFacts
+from pipeline.log_levels import BY_TYPE, log_level
 from pipeline.names import STORAGE_ID_HEADER
+from pipeline.native import HAS_NATIVE, native
 from pipeline.outcomes import AssetFailed, AssetGone, AssetMaterialized
 from pipeline.signals import LogRecord, Signal
 from pipeline.trace_ids import run_span_id, step_span_id, trace_id
@@ -50,18 +53,24 @@ class Logs:
     def __init__(self, baselines: Baselines) -> None:
         self._baselines = baselines
         self._ids: dict[tuple[str, str, int], tuple[str, str]] = {}
+        self._twin = _twin(baselines) if HAS_NATIVE else None
 
     async def process(self, batch: Batch[Event]) -> Sequence[LogRecord]:
         """A record for each event that was read (the ledger's own have no bytes), and the derived ones after it."""
+        if self._twin is not None:
+            return self._twin.process(batch.items, self._add)
         records: list[LogRecord] = []
         for event in batch.items:
-            if event.raw:
-                records.append(self._record(event))
-            for outcome in event.outcomes:
-                if isinstance(outcome, _CONSEQUENTIAL):
-                    self._consequences(event, records)
-                    break
+            self._add(event, records)
         return records
+
+    def _add(self, event: Event, records: list[LogRecord]) -> None:
+        if event.raw:
+            records.append(self._record(event))
+        for outcome in event.outcomes:
+            if isinstance(outcome, _CONSEQUENTIAL):
+                self._consequences(event, records)
+                break
 
     def _record(self, event: Event) -> LogRecord:
         facts = describe(event)
@@ -168,6 +177,23 @@ def succeeded(event: Event, made: AssetMaterialized, slow: bool) -> str:
     description = event.detail.description if isinstance(event.detail, Materialized) else None
     text = f"Succeeded in {made.duration_ns / _MS:,.0f}ms{' (slow)' if slow else ''}"
     return f"{text}: {description}" if description else text
+
+
+def _twin(baselines: Baselines) -> "native.LogRecords":
+    return native.LogRecords(
+        events,
+        outcomes,
+        LogRecord,
+        RunFacts,
+        STATUSES,
+        BY_TYPE,
+        NO_EXTRA,
+        STORAGE_ID_HEADER,
+        _derive_ids,
+        _MAX_IDS,
+        baselines.is_slow,
+        baselines.learn,
+    )
 
 
 @asynccontextmanager

@@ -22,14 +22,14 @@ _MILESTONES: Final = frozenset(
         "ASSET_OBSERVATION",
     }
 )
-_BY_TYPE: Final = {**dict.fromkeys(_MILESTONES, "INFO"), "STEP_UP_FOR_RETRY": "WARNING", "PIPELINE_CANCELED": "WARNING"}
+BY_TYPE: Final = {**dict.fromkeys(_MILESTONES, "INFO"), "STEP_UP_FOR_RETRY": "WARNING", "PIPELINE_CANCELED": "WARNING"}
 _NAMES: Final = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 
 
 def log_level(event: Event) -> str:
     """DEBUG, INFO, WARNING, ERROR or CRITICAL. O(1); called once an event."""
     kind = event.type
-    known = _BY_TYPE.get(kind)
+    known = BY_TYPE.get(kind)
     if known is not None:
         return known
     if kind == LOG:

@@ -7,12 +7,15 @@ from itertools import accumulate
 from typing import Any
 
 from pipeline.facts import ErrorInfo
+from pipeline.native import HAS_NATIVE, native
+from pipeline.signals import LogRecord
 from processors.redaction_patterns import GATES, Pattern
 
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _JOINTS = re.compile(r"[^a-z0-9]+")
 _NAMES = 10_000  # names whose kind is remembered
 _ID = "_id_"
+_OURS = ("check_name", "check_severity", "freshness", "expectation")  # extra fields that the logs connector adds
 # Values after `password=` that are no secret, and say something.
 _EMPTY = frozenset({"none", "null", "true", "false", "undefined", "nil", "''", '""'})
 
@@ -38,12 +41,22 @@ class Redactor:
         self._allow, self._allow_names = tuple(allow), frozenset(_words(name) for name in allow_names)
         self._replacement, self._found = replacement, found
         self._kinds: dict[str, tuple[bool, bool, bool]] = {}
+        self._twin = self._needles() if HAS_NATIVE and not self._always else None
+        self._suspicious = self._asked if self._twin is None else self._twin.suspicious
 
     def text(self, text: str) -> str:
         """The text without secrets."""
         return self._searched(text) if self._suspicious(text) else text
 
-    def _suspicious(self, text: str) -> bool:
+    def places(self, items: Sequence[object]) -> Sequence[int] | None:
+        """Places of the log records to look at, if there is a twin and all of them are log records; else None."""
+        return None if self._twin is None else self._twin.suspects(items)
+
+    def _needles(self) -> "native.Needles":
+        names = {name for name in _OURS if not self._kind(name)[0]}
+        return native.Needles(LogRecord, self._exact, self._folded, names)
+
+    def _asked(self, text: str) -> bool:
         for needle in self._plain:
             if needle in text:
                 return True

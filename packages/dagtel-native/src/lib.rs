@@ -4,9 +4,13 @@
 //! twin it is, which alone says what is right. Tests hold the two against each other.
 
 mod events;
+mod ids;
 mod json;
+mod log_facts;
 mod log_lines;
+mod log_records;
 mod loki_push;
+mod needles;
 mod otlp_spans;
 mod plain;
 mod records;
@@ -22,5 +26,7 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<records::RecordReader>()?;
     module.add_class::<otlp_spans::OtlpSpans>()?;
     module.add_class::<loki_push::LokiPush>()?;
+    module.add_class::<needles::Needles>()?;
+    module.add_class::<log_records::LogRecords>()?;
     module.add_class::<events::EventDecoder>()
 }

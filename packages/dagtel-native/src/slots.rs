@@ -6,7 +6,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyIterator, PyType};
 
 /// `PyMemberDescrObject` of CPython's Include/cpython/descrobject.h, which pyo3-ffi does not have.
 #[repr(C)]
@@ -59,6 +59,42 @@ impl<const N: usize> Slots<N> {
         // SAFETY: not null, seen above; each is held by the object, and once more by the result.
         Some(found.map(|field| unsafe { Bound::from_borrowed_ptr(py, field) }))
     }
+
+    /// Whether a field is this very object, without a look at what else it is; false for an object of another class.
+    #[inline]
+    pub fn holds(&self, field: usize, object: &Bound<'_, PyAny>, value: &Py<PyAny>) -> bool {
+        // SAFETY: as in `read`.
+        object.get_type_ptr() == self.kind.as_ptr().cast()
+            && unsafe { *object.as_ptr().byte_offset(self.places[field]).cast::<*mut ffi::PyObject>() } == value.as_ptr()
+    }
+
+    /// Has the fields of an object fetched into the cache, for `read` soon after: a batch is far away in memory.
+    #[inline]
+    pub fn fetch(&self, object: &Bound<'_, PyAny>) {
+        #[cfg(target_arch = "x86_64")]
+        if object.get_type_ptr() == self.kind.as_ptr().cast() {
+            for place in self.places {
+                // SAFETY: as in `read`; a prefetch of any address, null too, does nothing that could be seen.
+                unsafe {
+                    let field = *object.as_ptr().byte_offset(place).cast::<*const i8>();
+                    std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(field);
+                }
+            }
+        }
+    }
+}
+
+/// Objects that are fetched together: those of a batch are far away in memory, and waited for one by one otherwise.
+const NEAR: usize = 16;
+
+/// Takes the next few objects, in place of those before; false at the end.
+#[inline]
+pub fn next_few<'py>(all: &mut Bound<'py, PyIterator>, few: &mut Vec<Bound<'py, PyAny>>) -> PyResult<bool> {
+    few.clear();
+    for object in all.take(NEAR) {
+        few.push(object?);
+    }
+    Ok(!few.is_empty())
 }
 
 /// An object of a class from its fields in their order: `Class(*fields)` without a tuple.
