@@ -5,7 +5,6 @@ histograms, and gauges by event time. A batch is summed up first and put into th
 its distinct series and not by its events, and a call that raises has changed nothing. `flush` gives what changed.
 """
 
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -20,7 +19,7 @@ from connectors.metric_tally import Reading, Subject, Tally
 from pipeline.batch import Batch
 from pipeline.components import ConnectorSpec, Context
 from pipeline.events import Event
-from pipeline.log_levels import log_level
+from pipeline.log_levels import count_levels
 from pipeline.names_metrics import METRICS
 from pipeline.options import Duration
 from pipeline.signals import Labels, Sample, Signal
@@ -120,17 +119,15 @@ class Metrics:
     def _tallied(self, events: Sequence[Event]) -> list[Tally]:
         """The batch summed up; in several parts where something is gone: there the order within the batch matters."""
         tally = Tally(self._reading)
-        tallies, levels = [tally], list[str]()
+        tallies = [tally]
         for event in events:
-            if event.raw:  # one without bytes is ours (a run closed as unfinished) and no entry of Dagster's log
-                levels.append(log_level(event))
             if event.outcomes:
                 held = self._holding
                 tally.take(held.settled(event.outcomes) if held else event.outcomes, event.now_ns)
                 if tally.gone:
                     tally = Tally(self._reading)
                     tallies.append(tally)
-        for level, records in Counter(levels).items():
+        for level, records in count_levels(events).items():
             tallies[0].count(("dagster_log_records_total", level), records)
         return tallies
 

@@ -4,9 +4,12 @@ Dagster gives nearly every event level 10, among them the ones that people look 
 waited in vain for its upstream. Entries that user code wrote keep their level. Source: docs/semantics.md, "Logs".
 """
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pipeline.events import LOG, CheckResult, Event
+from pipeline.native import HAS_NATIVE, native
 
 _MILESTONES: Final = frozenset(
     {
@@ -43,6 +46,14 @@ def log_level(event: Event) -> str:
     return _NAMES.get(event.level) or _name(event.level)
 
 
+def count_levels(events: Sequence[Event]) -> Mapping[str, int]:
+    """Entries of Dagster's log by level, levels in the order in which they come first. An event without bytes is ours
+    (a run closed as unfinished) and no entry."""
+    if _TWIN is not None:
+        return dict(_TWIN.count(events))
+    return Counter(log_level(event) for event in events if event.raw)
+
+
 def waited_in_vain(event: Event) -> bool:
     """Whether this is Dagster's notice of a step that does not run because of its upstream: no fault of its own."""
     text = event.message
@@ -55,3 +66,6 @@ def waited_in_vain(event: Event) -> bool:
 def _name(level: int) -> str:
     """The name of a level in between, as Python's logging would sort it: the next lower one that has a name."""
     return _NAMES[max(10, min(50, level // 10 * 10))]
+
+
+_TWIN: Final = native.LevelCounter(Event, BY_TYPE, log_level) if HAS_NATIVE else None

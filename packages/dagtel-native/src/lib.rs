@@ -6,6 +6,7 @@
 mod events;
 mod ids;
 mod json;
+mod levels;
 mod log_facts;
 mod log_lines;
 mod log_records;
@@ -24,6 +25,7 @@ use pyo3::prelude::*;
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<records::RecordReader>()?;
+    module.add_class::<levels::LevelCounter>()?;
     module.add_class::<otlp_spans::OtlpSpans>()?;
     module.add_class::<loki_push::LokiPush>()?;
     module.add_class::<needles::Needles>()?;
