@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final
+from weakref import ref
 
 import msgspec
 from aiokafka.record.memory_records import MemoryRecords as _MemoryRecords
@@ -88,13 +89,13 @@ class Answers(OrderedDict[Any, Any]):
         batches = getattr(records, "_records", None)
         if isinstance(batches, Batches) and hasattr(records, "_consumer_record"):
             batches.is_lean = True
-            records._consumer_record = partial(_wanted, records)
+            records._consumer_record = partial(_wanted, ref(records))  # no cycle: it would keep the answer's bytes
         super().__setitem__(partition, answer)
 
 
-def _wanted(answer: Any, partition: object, run: Run) -> list[KafkaRecord]:
+def _wanted(answer: ref[Any], partition: object, run: Run) -> list[KafkaRecord]:
     """Those from where the fetch begins: a batch comes whole."""
-    begin, records = answer.next_fetch_offset, run.records
+    begin, records = getattr(answer(), "next_fetch_offset", 0), run.records
     return records if records[0].offset >= begin else [record for record in records if record.offset >= begin]
 
 

@@ -1,8 +1,10 @@
 """aiokafka's own answers, with our records in them: holds the private names of aiokafka that this rests on."""
 
+import gc
 from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import pytest
 from aiokafka import TopicPartition
@@ -85,6 +87,20 @@ def test_a_fetch_gives_our_records() -> None:
 def test_a_fetch_gives_what_aiokafka_gives(batches: bytes, begin: int, aborted: Any, isolation: int) -> None:
     theirs, ours = (read(answer(batches, begin, aborted, isolation), lean) for lean in (False, True))
     assert ours == theirs
+
+
+def test_an_answer_that_was_taken_is_freed_at_once() -> None:
+    """In a cycle its bytes would lie about until a garbage collection, which hardly ever comes."""
+    ours = consumer()
+    read_lean(ours)
+    ours._fetcher._records[TP], _ = answer(batch(0, 3))
+    freed = ref(ours._fetcher._records[TP]._partition_records)
+    gc.disable()
+    try:
+        ours._fetcher._records[TP].getall()
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_a_batch_that_was_harmed_is_an_error() -> None:
