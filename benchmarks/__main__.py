@@ -16,9 +16,10 @@ from pathlib import Path
 import anyio
 
 from benchmarks.collector import ENCODINGS, WITHOUT, binary, collect, release
-from benchmarks.running import Run, kafka, less, loop, road, sink
-from benchmarks.stages import measure
+from benchmarks.running import WITHOUT_TWINS, Run, kafka, less, loop, road, sink
+from benchmarks.stages import measure, measure_without_twins
 from benchmarks.topic import delete, fill
+from pipeline.native import HAS_NATIVE
 
 HERE = Path(__file__).parent
 EVENTS = int(os.environ.get("BENCH_EVENTS", "200000"))
@@ -71,6 +72,7 @@ def main() -> None:
     fetch: list[Run] = []
     bare: list[Run] = []
     whole: list[Run] = []
+    plain: list[Run] = []
     with kafka() as bootstrap, sink() as url:
         anyio.run(fill, bootstrap, name, EVENTS)
         anyio.run(fill, bootstrap, f"{name}-empty", 0)
@@ -81,13 +83,15 @@ def main() -> None:
             bare.append(loop(bootstrap, name, "decode"))
             start = road(bootstrap, f"{name}-empty", url)
             whole.append(less(road(bootstrap, name, url), start))
+            if HAS_NATIVE:
+                plain.append(less(road(bootstrap, name, url, env=WITHOUT_TWINS), start))
             for encoding, runs in collected.items():
                 begun = collect(bootstrap, f"{name}-one", url, 1, encoding)
                 runs.append(less(collect(bootstrap, name, url, EVENTS, encoding), begun))
             print(f"round {number + 1}: bare {bare[-1]}, road {whole[-1]}", flush=True)
         anyio.run(delete, bootstrap, name, f"{name}-empty", f"{name}-one")
-    stages = measure()
-    (HERE / "RESULTS.md").write_text(report(fetch, bare, whole, collected, stages))
+    stages = {"": measure(), "without twins": measure_without_twins()} if HAS_NATIVE else {"": measure()}
+    (HERE / "RESULTS.md").write_text(report(fetch, bare, whole, plain, collected, stages))
     print((HERE / "RESULTS.md").read_text())
 
 
@@ -95,10 +99,12 @@ def report(
     fetch: list[Run],
     bare: list[Run],
     whole: list[Run],
+    plain: list[Run],
     collected: dict[str, list[Run]],
-    stages: dict[str, tuple[float, float]],
+    stages: dict[str, dict[str, tuple[float, float]]],
 ) -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("aiokafka", "msgspec", "anyio", "sqlalchemy"))
+    named = ("aiokafka", "msgspec", "anyio", "sqlalchemy", *(("dagtel-native",) if HAS_NATIVE else ()))
+    packages = ", ".join(f"{name} {version(name)}" for name in named)
     lines = [
         "# Results",
         "",
@@ -113,6 +119,7 @@ def report(
         row("fetch alone", fetch, bare),
         row("bare loop: fetch and untyped decode", bare, bare),
         row("the whole road", whole, bare),
+        *([row("the same without the compiled twins", plain, bare)] if plain else ()),
         *(collector_row(f"a Collector, events {ENCODINGS[name]}", runs) for name, runs in collected.items()),
         "",
         f"Peak memory of the road: {max(r.peak for r in whole):.0f} MiB.",
@@ -122,12 +129,19 @@ def report(
         "",
         "In one process on fresh objects, batches of 5,000; CPU µs an event.",
         "",
-        "| stage | best | median |",
-        "| --- | --- | --- |",
-        *(f"| {name} | {best:.2f} | {median:.2f} |" for name, (best, median) in stages.items()),
+        *stage_table(stages),
         "",
     ]
     return "\n".join(lines)
+
+
+def stage_table(stages: dict[str, dict[str, tuple[float, float]]]) -> list[str]:
+    heads = [f"{what}{', ' if how else ''}{how}" for how in stages for what in ("best", "median")]
+    lines = [f"| stage | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}"]
+    for name in next(iter(stages.values())):
+        figures = " | ".join(f"{least:.2f} | {median:.2f}" for least, median in (way[name] for way in stages.values()))
+        lines.append(f"| {name} | {figures} |")
+    return lines
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,11 +68,17 @@ def loop(bootstrap: str, topic: str, how: str, partitions: int = 1) -> Run:
     return Run(took["wall"], took["cpu"])
 
 
-def road(bootstrap: str, topic: str, sink_url: str, sets: Sequence[str] = ()) -> Run:
+WITHOUT_TWINS = {"DAGTEL_NATIVE": "0"}
+"""The environment in which nothing compiled of ours is used."""
+
+
+def road(
+    bootstrap: str, topic: str, sink_url: str, sets: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Run:
     """The whole daemon over one topic, from an empty state to its end. `sets`: options, `name=value`."""
     with tempfile.TemporaryDirectory() as out:
         command = [DAGTEL, "run", "--config", HERE / "road.yaml", "--once", *options(sets)]
-        process = Timed(command, road_env(bootstrap, topic, sink_url, out))
+        process = Timed(command, road_env(bootstrap, topic, sink_url, out) | dict(env or {}))
         return process.ended()
 
 

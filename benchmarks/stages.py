@@ -7,7 +7,10 @@ yardstick beside them: machines differ, ratios less.
 """
 
 import gc
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +24,7 @@ import anyio
 import msgspec
 
 from benchmarks.load import records
+from benchmarks.running import WITHOUT_TWINS
 from connectors.alerts import SPEC as ALERTS
 from connectors.logs import SPEC as LOGS
 from connectors.metrics import SPEC as METRICS
@@ -184,6 +188,14 @@ def measure(count: int = 50_000, rounds: int = 5) -> dict[str, tuple[float, floa
         sum(each) for each in zip(*(v for n, v in took.items() if n != "bare decode"), strict=True)
     ]
     return {name: (min(each), statistics.median(each)) for name, each in took.items()}
+
+
+def measure_without_twins() -> dict[str, tuple[float, float]]:
+    """The same in a process of its own that uses nothing compiled of ours."""
+    command = [sys.executable, "-m", "benchmarks.stages"]
+    told = subprocess.run(command, env={**os.environ, **WITHOUT_TWINS}, capture_output=True, text=True, check=True)
+    rows = (line.rsplit(maxsplit=2) for line in told.stdout.splitlines())
+    return {name.strip(): (float(least), float(median)) for name, least, median in rows}
 
 
 if __name__ == "__main__":
