@@ -136,11 +136,12 @@ def _last_frame(chain: Sequence[_WireError]) -> _Frame:
 
 def _frames(error: _WireError) -> list[_Frame]:
     """One entry of `stack` is one frame (its "File" line and its source line)."""
-    return [frame for entry in error.stack if (frame := _frame(entry[:_LONGEST])) is not None]
+    return [found for entry in error.stack if (found := frame(entry[:_LONGEST])) is not None]
 
 
 @lru_cache(maxsize=4096)  # nearly all frames of a stack are the framework's, the same in every stack
-def _frame(entry: str) -> _Frame | None:
+def frame(entry: str) -> _Frame | None:
+    """What one entry of a stack says; None where it is no frame."""
     match = _FRAME.match(entry)
     if match is None:
         return None

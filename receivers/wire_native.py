@@ -12,6 +12,7 @@ from receivers import wire_details as details
 from receivers import wire_metadata as metadata
 from receivers.kafka_records import KafkaRecord
 from receivers.wire_details import Reader
+from receivers.wire_errors import frame
 
 _WAYS: Final[Mapping[Reader, str]] = {
     details.planned: "planned",
@@ -19,7 +20,17 @@ _WAYS: Final[Mapping[Reader, str]] = {
     details.step_succeeded: "step_succeeded",
     details.marker: "marker",
     details.materialized: "materialized",
+    details.observed: "observed",
     details.check_result: "check_result",
+    details.step_failed: "step_failed",
+    details.retry_scheduled: "retry_scheduled",
+    details.hook_failed: "hook_failed",
+    details.run_failed: "run_failed",
+    details.run_canceled: "run_canceled",
+    details.io_handled: "io_handled",
+    details.run_queued: "run_queued",
+    details.freshness_changed: "freshness_changed",
+    details.expectation: "expectation",
 }
 """Readers that have a twin of their own; the others are called."""
 
@@ -47,6 +58,7 @@ def twin(
         _read,
         lambda message, error: log(message, msgspec.Raw(error)),
         metadata.value,
+        frame,
         details.MARKER,
     )
 

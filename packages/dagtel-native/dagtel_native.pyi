@@ -28,6 +28,7 @@ class EventDecoder:
         read: Callable[[Callable[..., Detail | None], bytes], Detail | None],
         log: Callable[[str, bytes], tuple[str, Detail | None]],
         value: Callable[[bytes], object],
+        frame: Callable[[str], tuple[str, int, str, bool] | None],
         mark: str,
     ) -> None: ...
     def decode(

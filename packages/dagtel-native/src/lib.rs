@@ -3,6 +3,8 @@
 //! Each does what is common and says `None` to all else: what is rare, odd or wrong is done by the Python function whose
 //! twin it is, which alone says what is right. Tests hold the two against each other.
 
+mod details;
+mod errors;
 mod events;
 mod ids;
 mod json;
@@ -11,6 +13,7 @@ mod log_facts;
 mod log_lines;
 mod log_records;
 mod loki_push;
+mod nanos;
 mod needles;
 mod otlp_spans;
 mod plain;

@@ -1,0 +1,328 @@
+//! `receivers.wire_details`: the part of an event that is its type's own.
+
+use crate::errors::Errors;
+use crate::nanos::nanos;
+use crate::plain;
+use crate::slots::make;
+use crate::texts::Texts;
+use crate::wire::{
+    object, optional, or_empty, AssetEvent, Check, CheckPlanned, Engine, Enqueued, Expectation, Failed, Freshness, Io,
+    Labelled, Materialization, Object, Observation, Pairs, Planned, Success, Text,
+};
+use ahash::AHashMap;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyType};
+use serde_json::from_str;
+use serde_json::value::RawValue;
+
+pub const NULL: &str = "null";
+
+/// How the part of an event that is its type's own is read.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Way {
+    Nothing,
+    Planned,
+    CheckPlanned,
+    Succeeded,
+    Marker,
+    Materialized,
+    Observed,
+    Check,
+    StepFailed,
+    RetryScheduled,
+    HookFailed,
+    RunFailed,
+    RunCanceled,
+    IoHandled,
+    RunQueued,
+    FreshnessChanged,
+    Expectation,
+    Python,
+}
+
+impl Way {
+    /// By the name of the reader, "" for one that has no twin; `nobody` reads it.
+    pub fn of(name: &str, nobody: bool) -> PyResult<Self> {
+        Ok(match name {
+            "" if nobody => Way::Nothing,
+            "" => Way::Python,
+            "planned" => Way::Planned,
+            "check_planned" => Way::CheckPlanned,
+            "step_succeeded" => Way::Succeeded,
+            "marker" => Way::Marker,
+            "materialized" => Way::Materialized,
+            "observed" => Way::Observed,
+            "check_result" => Way::Check,
+            "step_failed" => Way::StepFailed,
+            "retry_scheduled" => Way::RetryScheduled,
+            "hook_failed" => Way::HookFailed,
+            "run_failed" => Way::RunFailed,
+            "run_canceled" => Way::RunCanceled,
+            "io_handled" => Way::IoHandled,
+            "run_queued" => Way::RunQueued,
+            "freshness_changed" => Way::FreshnessChanged,
+            "expectation" => Way::Expectation,
+            other => return Err(PyValueError::new_err(format!("no such way: {other}"))),
+        })
+    }
+}
+
+/// Makes the details of `pipeline.events`.
+pub struct Details {
+    planned: Py<PyType>,
+    check_planned: Py<PyType>,
+    succeeded: Py<PyType>,
+    marker: Py<PyType>,
+    materialized: Py<PyType>,
+    observed: Py<PyType>,
+    check: Py<PyType>,
+    step_failed: Py<PyType>,
+    retry_scheduled: Py<PyType>,
+    hook_failed: Py<PyType>,
+    run_failed: Py<PyType>,
+    run_canceled: Py<PyType>,
+    io_handled: Py<PyType>,
+    run_queued: Py<PyType>,
+    freshness_changed: Py<PyType>,
+    expectation: Py<PyType>,
+    errors: Errors,
+    payloads: AHashMap<String, String>,
+    value: Py<PyAny>,
+}
+
+impl Details {
+    /// `kinds`: the classes by name. `payloads`, `value`, `frame`: see `EventDecoder`.
+    pub fn new(
+        kinds: &Bound<'_, PyModule>,
+        payloads: AHashMap<String, String>,
+        value: Py<PyAny>,
+        frame: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let kind = |name: &str| -> PyResult<Py<PyType>> { Ok(kinds.getattr(name)?.cast_into::<PyType>()?.unbind()) };
+        Ok(Self {
+            planned: kind("MaterializationPlanned")?,
+            check_planned: kind("CheckPlanned")?,
+            succeeded: kind("StepSucceeded")?,
+            marker: kind("Marker")?,
+            materialized: kind("Materialized")?,
+            observed: kind("Observed")?,
+            check: kind("CheckResult")?,
+            step_failed: kind("StepFailed")?,
+            retry_scheduled: kind("RetryScheduled")?,
+            hook_failed: kind("HookFailed")?,
+            run_failed: kind("RunFailed")?,
+            run_canceled: kind("RunCanceled")?,
+            io_handled: kind("IoHandled")?,
+            run_queued: kind("RunQueued")?,
+            freshness_changed: kind("FreshnessChanged")?,
+            expectation: kind("Expectation")?,
+            errors: Errors::new(kind("ErrorInfo")?, frame),
+            payloads,
+            value,
+        })
+    }
+
+    /// What the type's own part says; None where it is not as plain as it mostly is.
+    pub fn read(&mut self, py: Python<'_>, texts: &mut Texts, way: Way, data: &str) -> PyResult<Option<Py<PyAny>>> {
+        match way {
+            Way::Nothing | Way::Python => Ok(None),
+            Way::Planned => {
+                let Ok(found) = object::<Planned<'_>>(data) else { return Ok(None) };
+                let asset = texts.get(py, &found.asset_key.0.joined());
+                let partition = either(py, texts, &found.partition);
+                make(&self.planned, py, [asset.as_ptr(), partition.as_ptr()]).map(Some)
+            }
+            Way::CheckPlanned => {
+                let Ok(found) = object::<CheckPlanned<'_>>(data) else { return Ok(None) };
+                let asset = texts.get(py, &found.asset_key.0.joined());
+                let check = texts.get(py, &found.check_name.0);
+                make(&self.check_planned, py, [asset.as_ptr(), check.as_ptr()]).map(Some)
+            }
+            Way::Succeeded => {
+                let Ok(found) = object::<Success>(data) else { return Ok(None) };
+                let took = PyFloat::new(py, found.duration_ms);
+                make(&self.succeeded, py, [took.as_ptr()]).map(Some)
+            }
+            Way::Marker => {
+                let Ok(found) = optional::<Engine<'_>>(data) else { return Ok(None) };
+                let start = texts.get(py, or_empty(&found.marker_start));
+                let end = texts.get(py, or_empty(&found.marker_end));
+                let error = self.errors.told(py, texts, &found.error)?;
+                make(&self.marker, py, [start.as_ptr(), end.as_ptr(), error.as_ptr()]).map(Some)
+            }
+            Way::Materialized => {
+                let Ok(found) = object::<Materialization<'_>>(data) else { return Ok(None) };
+                self.asset_event(py, texts, &found.materialization.0, false)
+            }
+            Way::Observed => {
+                let Ok(found) = object::<Observation<'_>>(data) else { return Ok(None) };
+                self.asset_event(py, texts, &found.asset_observation.0, true)
+            }
+            Way::Check => {
+                let Ok(found) = object::<Check<'_>>(data) else { return Ok(None) };
+                self.checked(py, texts, &found)
+            }
+            Way::StepFailed | Way::RetryScheduled | Way::HookFailed | Way::RunFailed | Way::RunCanceled => {
+                let Ok(found) = optional::<Failed<'_>>(data) else { return Ok(None) };
+                self.failed(py, texts, way, &found).map(Some)
+            }
+            Way::IoHandled => {
+                let Ok(found) = object::<Io<'_>>(data) else { return Ok(None) };
+                let name = texts.get(py, first([&found.output_name, &found.input_name]));
+                let manager = texts.get(py, first([&found.manager_key, &found.asset_store_key]));
+                make(&self.io_handled, py, [name.as_ptr(), manager.as_ptr()]).map(Some)
+            }
+            Way::RunQueued => {
+                let Ok(found) = optional::<Enqueued<'_>>(data) else { return Ok(None) };
+                let location = texts.get(py, or_empty(&found.code_location_name));
+                let repository = texts.get(py, or_empty(&found.repository_name));
+                let partition = either(py, texts, &found.partition_key);
+                make(&self.run_queued, py, [location.as_ptr(), repository.as_ptr(), partition.as_ptr()]).map(Some)
+            }
+            Way::FreshnessChanged => {
+                let Ok(found) = object::<Freshness<'_>>(data) else { return Ok(None) };
+                let Some(at_ns) = nanos(found.state_change_timestamp) else { return Ok(None) };
+                let asset = texts.get(py, &found.key.0.joined());
+                let state = texts.get(py, found.new_state.name());
+                let previous = texts.get(py, found.previous_state.name());
+                let at = at_ns.into_pyobject(py)?;
+                let fields = [asset.as_ptr(), state.as_ptr(), previous.as_ptr(), at.as_ptr()];
+                make(&self.freshness_changed, py, fields).map(Some)
+            }
+            Way::Expectation => {
+                let Ok(found) = object::<Expectation<'_>>(data) else { return Ok(None) };
+                let label = texts.get(py, or_empty(&found.expectation_result.0.label));
+                let success = PyBool::new(py, found.expectation_result.0.success);
+                make(&self.expectation, py, [label.as_ptr(), success.as_ptr()]).map(Some)
+            }
+        }
+    }
+
+    fn failed(&mut self, py: Python<'_>, texts: &mut Texts, way: Way, found: &Failed<'_>) -> PyResult<Py<PyAny>> {
+        let error = self.errors.told(py, texts, &found.error)?;
+        match way {
+            Way::RunFailed => {
+                let reason = found.failure_reason.name();
+                let repeats = found.first_step_failure_event.is_some_and(|event| event.get().len() != NULL.len());
+                let repeats = PyBool::new(py, repeats || reason == "STEP_FAILURE");
+                let reason = texts.get(py, reason);
+                make(&self.run_failed, py, [error.as_ptr(), reason.as_ptr(), repeats.as_ptr()])
+            }
+            Way::RetryScheduled => {
+                let wait = PyFloat::new(py, found.seconds_to_wait.filter(|wait| *wait != 0.0).unwrap_or_default());
+                make(&self.retry_scheduled, py, [error.as_ptr(), wait.as_ptr()])
+            }
+            Way::HookFailed => make(&self.hook_failed, py, [error.as_ptr()]),
+            Way::RunCanceled => make(&self.run_canceled, py, [error.as_ptr()]),
+            _ => {
+                let source = texts.get(py, found.error_source.name());
+                make(&self.step_failed, py, [error.as_ptr(), source.as_ptr()])
+            }
+        }
+    }
+
+    /// Of a materialization or, `observed`, of an observation: that has no description.
+    fn asset_event(
+        &mut self,
+        py: Python<'_>,
+        texts: &mut Texts,
+        found: &AssetEvent<'_>,
+        observed: bool,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let Some(metadata) = self.metadata(py, texts, given(found.metadata_entries).or(found.metadata))? else {
+            return Ok(None);
+        };
+        let tags = PyDict::new(py);
+        for (name, value) in found.tags.iter().flat_map(|tags| &tags.0) {
+            tags.set_item(texts.get(py, &name.0), texts.get(py, &value.0))?;
+        }
+        let asset = texts.get(py, &found.asset_key.0.joined());
+        let partition = either(py, texts, &found.partition);
+        let (asset, partition, metadata, tags) = (asset.as_ptr(), partition.as_ptr(), metadata.as_ptr(), tags.as_ptr());
+        if observed {
+            return make(&self.observed, py, [asset, partition, metadata, tags]).map(Some);
+        }
+        let description = either(py, texts, &found.description);
+        let fields = [asset, partition, metadata, tags, description.as_ptr()];
+        make(&self.materialized, py, fields).map(Some)
+    }
+
+    fn checked(&mut self, py: Python<'_>, texts: &mut Texts, found: &Check<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let Some(passed) = found.success.or(found.passed) else { return Ok(None) };
+        let severity = found.severity.0.name.0.rsplit('.').next().unwrap_or_default();
+        if severity.is_empty() {
+            return Ok(None);
+        }
+        let Some(metadata) = self.metadata(py, texts, given(found.metadata).or(found.metadata_entries))? else {
+            return Ok(None);
+        };
+        let asset = texts.get(py, &found.asset_key.0.joined());
+        let check = texts.get(py, &found.check_name.0);
+        let severity = texts.get(py, severity);
+        let partition = either(py, texts, &found.partition);
+        let description = either(py, texts, &found.description);
+        let fields = [
+            asset.as_ptr(),
+            check.as_ptr(),
+            PyBool::new(py, passed).as_ptr(),
+            severity.as_ptr(),
+            PyBool::new(py, found.blocking.unwrap_or(false)).as_ptr(),
+            partition.as_ptr(),
+            description.as_ptr(),
+            metadata.as_ptr(),
+        ];
+        make(&self.check, py, fields).map(Some)
+    }
+
+    /// Metadata as `receivers.wire_metadata.metadata` gives it; None where it is not as Dagster writes it.
+    fn metadata<'py>(
+        &mut self,
+        py: Python<'py>,
+        texts: &mut Texts,
+        raw: Option<&RawValue>,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let found = PyDict::new(py);
+        let text = raw.map_or(NULL, RawValue::get);
+        if text.len() <= NULL.len() {
+            return Ok(Some(found));
+        }
+        if text.starts_with('[') {
+            let Ok(entries) = from_str::<Vec<Object<Labelled<'_>>>>(text) else { return Ok(None) };
+            for entry in &entries {
+                let value = self.value(py, texts, entry.0.entry_data.get())?;
+                found.set_item(texts.get(py, &entry.0.label.0), value)?;
+            }
+        } else {
+            let Ok(values) = from_str::<Pairs<Text<'_>, &RawValue>>(text) else { return Ok(None) };
+            for (label, data) in &values.0 {
+                if label.0 != "__class__" {
+                    found.set_item(texts.get(py, &label.0), self.value(py, texts, data.get())?)?;
+                }
+            }
+        }
+        Ok(Some(found))
+    }
+
+    fn value(&mut self, py: Python<'_>, texts: &mut Texts, json: &str) -> PyResult<Py<PyAny>> {
+        match plain::value(py, texts, &self.payloads, json) {
+            Some(value) => Ok(value.unbind()),
+            None => self.value.call1(py, (PyBytes::new(py, json.as_bytes()),)),
+        }
+    }
+}
+
+/// What is there and not null.
+fn given(raw: Option<&RawValue>) -> Option<&RawValue> {
+    raw.filter(|raw| raw.get() != NULL)
+}
+
+/// The first text that is there and not empty, else "".
+fn first<'t>(texts: [&'t Option<Text<'_>>; 2]) -> &'t str {
+    texts.into_iter().map(or_empty).find(|text| !text.is_empty()).unwrap_or_default()
+}
+
+/// The text or Python's None.
+fn either(py: Python<'_>, texts: &mut Texts, text: &Option<Text<'_>>) -> Py<PyAny> {
+    text.as_ref().map_or_else(|| py.None(), |text| texts.get(py, &text.0).into_any())
+}
