@@ -418,6 +418,14 @@ def test_the_twin_takes_nearly_all_that_dagster_writes(version: str) -> None:
 
 
 @pytest.mark.skipif(not HAS_NATIVE, reason="dagtel-native is not installed")
+@pytest.mark.parametrize("depth", [100, 990, 5000])
+def test_the_twin_leaves_to_python_what_is_nested_too_deeply(depth: int) -> None:
+    line = json.dumps(step_event()).encode().replace(b'"pid": ', b'"x": ' + b"[" * depth + b"]" * depth + b', "pid": ')
+    assert line.count(b"[") > depth - 1
+    assert agrees(line) == (depth == 100)
+
+
+@pytest.mark.skipif(not HAS_NATIVE, reason="dagtel-native is not installed")
 @pytest.mark.parametrize("record_ns", [0, 5, -1, 2**63, -(2**70)])
 def test_the_twin_bears_any_time_of_a_record(record_ns: int) -> None:
     line = CORPUS["1.13"][0]

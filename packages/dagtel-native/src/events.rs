@@ -6,7 +6,7 @@ use crate::slots::{make, Slots};
 use crate::texts::Texts;
 use crate::wire::{object, or_empty, Entry, Object};
 use ahash::AHashMap;
-use memchr::memmem;
+use memchr::{memchr2_iter, memmem};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple, PyType};
 use serde_json::value::RawValue;
@@ -14,6 +14,7 @@ use std::collections::HashMap;
 
 const ENTRIES: [&str; 4] = ["EventLogEntry", "DagsterEventRecord", "LogMessageRecord", "EventRecord"];
 const LOG: &str = "LOG";
+const DEEP: usize = 900;
 const MILLISECOND: i64 = 1_000_000;
 
 /// What is known of an event type: its name of today, whether it belongs to a step, how and by whom it is read.
@@ -79,34 +80,36 @@ impl EventDecoder {
 
     /// The event, or None for `receivers.dagster_wire.decode` to look at. Never raises for what the bytes hold.
     fn decode(
-        &mut self,
+        this: &Bound<'_, Self>,
         raw: &Bound<'_, PyBytes>,
         source: &Bound<'_, PyAny>,
         offset: &Bound<'_, PyAny>,
         record_ns: &Bound<'_, PyAny>,
         headers: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Py<PyAny>>> {
+        let Ok(mut decoder) = this.try_borrow_mut() else { return Ok(None) }; // another thread is at it
         let record_ns = record_ns.is_truthy()?.then_some(record_ns);
-        self.event(raw, source, offset, record_ns, headers)
+        decoder.event(raw, source, offset, record_ns, headers)
     }
 
     /// The events of many records (`receivers.kafka_records.KafkaRecord`), None in place of what Python has to look at,
     /// their number, and the bytes of the others. None for records of another class.
     fn decode_all<'py>(
-        &mut self,
+        this: &Bound<'py, Self>,
         records: &Bound<'py, PyList>,
         source: &Bound<'py, PyAny>,
     ) -> PyResult<Option<(Bound<'py, PyList>, usize, usize)>> {
         let py = records.py();
+        let Ok(mut decoder) = this.try_borrow_mut() else { return Ok(None) };
         let (events, mut odd, mut size) = (PyList::empty(py), 0, 0);
         for record in records {
-            let Some([offset, timestamp, value, headers]) = self.record.read(&record) else { return Ok(None) };
+            let Some([offset, timestamp, value, headers]) = decoder.record.read(&record) else { return Ok(None) };
             let mut event = None;
             if let (Ok(raw), Ok(at_ms), true) = (value.cast::<PyBytes>(), timestamp.extract::<i64>(), whole(&headers)) {
                 let at_ns =
                     at_ms.checked_mul(MILLISECOND).filter(|ns| *ns > 0).map(|ns| ns.into_pyobject(py)).transpose()?;
                 if at_ns.is_some() || at_ms <= 0 {
-                    event = self.event(raw, source, &offset, at_ns.as_ref().map(|ns| ns.as_any()), &headers)?;
+                    event = decoder.event(raw, source, &offset, at_ns.as_ref().map(|ns| ns.as_any()), &headers)?;
                     size += if event.is_some() { raw.as_bytes().len() } else { 0 };
                 }
             }
@@ -138,7 +141,7 @@ impl EventDecoder {
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = raw.py();
         let Ok(text) = std::str::from_utf8(raw.as_bytes()) else { return Ok(None) };
-        if !is_unicode(text.as_bytes()) {
+        if !is_unicode(text.as_bytes()) || is_deep(text.as_bytes()) {
             return Ok(None);
         }
         let Ok(entry) = object::<Entry<'_>>(text) else { return Ok(None) };
@@ -219,6 +222,11 @@ impl EventDecoder {
         )
         .map(Some)
     }
+}
+
+/// Whether there may be objects in objects as deep as Python, and so Dagster, does not read: what is skipped is not bounded.
+fn is_deep(json: &[u8]) -> bool {
+    json.len() > 2 * DEEP && memchr2_iter(b'[', b'{', json).take(DEEP).count() == DEEP
 }
 
 /// Whether escaped surrogates come in pairs. A lone one, wherever it stands, is Python's to mend.
