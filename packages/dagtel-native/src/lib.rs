@@ -3,6 +3,8 @@
 //! Each does what is common and says `None` to all else: what is rare, odd or wrong is done by the Python function whose
 //! twin it is, which alone says what is right. Tests hold the two against each other.
 
+mod enriching;
+mod event_ids;
 mod events;
 mod ids;
 mod json;
@@ -28,5 +30,7 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<loki_push::LokiPush>()?;
     module.add_class::<needles::Needles>()?;
     module.add_class::<log_records::LogRecords>()?;
+    module.add_class::<event_ids::EventIds>()?;
+    module.add_class::<enriching::Enricher>()?;
     module.add_class::<events::EventDecoder>()
 }
