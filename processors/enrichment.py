@@ -7,12 +7,14 @@ from typing import Final
 
 import msgspec
 
+from pipeline import events
 from pipeline.batch import Batch
 from pipeline.clock import Clock, SystemClock
 from pipeline.components import Context, Processor, ProcessorSpec
 from pipeline.dagster_home import find_storage
 from pipeline.events import Event, RunQueued
 from pipeline.facts import RunFacts
+from pipeline.native import HAS_NATIVE, native
 from pipeline.options import Duration, Secret
 from pipeline.run_rows import HEADER, RunRow, RunRows
 from pipeline.signals import Signal
@@ -29,6 +31,8 @@ from processors.enrichment_sources import (
 FILE_WAIT_S: Final = 10.0
 """How long a start waits for local files: they are read in far less, and `--once` needs them with its first event."""
 _AT_ONCE: Final = 500
+
+_twin = native.Enricher(events, HEADER, sorted(ENDS)) if HAS_NATIVE else None
 
 
 class StorageOption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,9 +95,12 @@ class Enrichment:
     async def process(self, batch: Batch[Event], /) -> Batch[Event]:
         """The same events, with `run` and `catalog`."""
         catalog, headers, asks, runs = self._assets.catalog, self._headers, self._asks, self._runs
+        items = batch.items
+        if _twin is not None:
+            items = items[_twin.enrich(items, catalog, runs, headers, asks) :]
         forgotten = runs.forgotten
         seen: dict[str, tuple[bytes, RunFacts | None]] = {}
-        for event in batch.items:
+        for event in items:
             event.catalog = catalog
             if not (run_id := event.run_id):
                 continue
@@ -120,7 +127,10 @@ class Enrichment:
 
 
 def _header(headers: tuple[tuple[str, bytes], ...]) -> bytes:
-    return next((value for name, value in headers if name == HEADER), b"")
+    for name, value in headers:
+        if name == HEADER:
+            return value
+    return b""
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ import msgspec
 from pipeline.batch import Batch
 from pipeline.components import Context, ProcessorSpec, Table
 from pipeline.events import Event
+from pipeline.native import HAS_NATIVE, native
 from pipeline.signals import Signal
 from processors.redelivery_ids import Ids
 
@@ -85,60 +86,63 @@ class Redelivery:
 
 
 class EventIds:
-    """Ids of events: numbers below 2^64. Keeps what does not change from event to event at hand."""
+    """Ids of events: numbers below 2^64. Keeps what does not change from event to event at hand.
+
+    An id depends on its event alone: of headers of one name the first counts.
+    """
 
     def __init__(self) -> None:
         self._runs: dict[tuple[bytes, str], int] = {}
-        self._places = (0, 1)  # of the two headers: a bridge sends them in one order
+        self._places = (0, 1)  # of the two headers, if they are the first two: a bridge sends them in one order
+        self._twin = native.EventIds(Event, STORAGE_ID, INSTANCE, _DIGITS, _digest, _RUNS) if HAS_NATIVE else None
 
     def of(self, events: Sequence[Event]) -> list[int]:
         """The ids of these events."""
+        if self._twin is not None:
+            return self._twin.of(events, self._any)
         stored_at, instance_at = self._places
         found: list[int] = []
         for event in events:
             headers = event.headers
-            if len(headers) > stored_at and len(headers) > instance_at:  # nearly always; all else takes the long way
+            if len(headers) > 1:  # nearly always; all else takes the long way
                 name, value = headers[stored_at]
                 other, instance = headers[instance_at]
                 if name == STORAGE_ID and other == INSTANCE and value.isdigit() and len(value) < _DIGITS:
                     run = self._runs.get((instance, event.run_id))
                     found.append((self._run(instance, event.run_id) if run is None else run) + int(value))
                     continue
-            found.append(self._stored(event) if headers else _by_bytes(event))
+            found.append(self._any(event))
         return found
 
-    def _stored(self, event: Event) -> int:
-        headers = event.headers
-        stored_at, instance_at = self._places
+    def _any(self, event: Event) -> int:
+        if not (headers := event.headers):
+            return _by_bytes(event)
+        names = [name for name, _ in headers]
+        if STORAGE_ID not in names or INSTANCE not in names:
+            return _by_bytes(event)
+        stored_at, instance_at = names.index(STORAGE_ID), names.index(INSTANCE)
+        if stored_at + instance_at == 1:
+            self._places = (stored_at, instance_at)
         try:
-            name, value = headers[stored_at]
-            other, instance = headers[instance_at]
-            if name != STORAGE_ID or other != INSTANCE:
-                raise IndexError
-            stored = int(value)
-        except IndexError:
-            return self._stored(event) if self._find(headers) else _by_bytes(event)
+            stored = int(headers[stored_at][1])
         except ValueError:
             return _by_bytes(event)
         if not 0 <= stored < _MOST_STORAGE_ID:
             return _by_bytes(event)
+        instance = headers[instance_at][1]
         run = self._runs.get((instance, event.run_id))
         return (self._run(instance, event.run_id) if run is None else run) + stored
-
-    def _find(self, headers: Sequence[tuple[str, bytes]]) -> bool:
-        names = [name for name, _ in headers]
-        if STORAGE_ID not in names or INSTANCE not in names:
-            return False
-        self._places = (names.index(STORAGE_ID), names.index(INSTANCE))
-        return True
 
     def _run(self, instance: bytes, run_id: str) -> int:
         if len(self._runs) >= _RUNS:
             self._runs.clear()
-        text = b"%d\0%b%b" % (len(instance), instance, run_id.encode("utf-8", "surrogatepass"))
-        found = int.from_bytes(blake2b(text, digest_size=8).digest(), "little") >> 1
-        self._runs[instance, run_id] = found
+        found = self._runs[instance, run_id] = _digest(instance, run_id)
         return found
+
+
+def _digest(instance: bytes, run_id: str) -> int:
+    text = b"%d\0%b%b" % (len(instance), instance, run_id.encode("utf-8", "surrogatepass"))
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def _by_bytes(event: Event) -> int:

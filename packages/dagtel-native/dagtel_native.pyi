@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.events import Detail, Event
 from pipeline.facts import Metadata, RunFacts
+from pipeline.lineage import Catalog
 from pipeline.outcomes import AssetMaterialized
 from pipeline.signals import LogRecord, Span
 
@@ -35,6 +36,28 @@ class EventDecoder:
         self, raw: bytes, source: str, offset: int, record_ns: int, headers: tuple[tuple[str, bytes], ...]
     ) -> Event | None: ...
     def decode_all(self, records: list[Any], source: str) -> tuple[list[Event | None], int, int] | None: ...
+
+class EventIds:
+    def __init__(
+        self,
+        event: type[Event],
+        stored: str,
+        instance: str,
+        digits: int,
+        digest: Callable[[bytes, str], int],
+        most: int,
+    ) -> None: ...
+    def of(self, events: Sequence[Event], rest: Callable[[Event], int]) -> list[int]: ...
+
+class KnownRuns(Protocol):
+    forgotten: int
+    def facts(self, event: Event, header: bytes) -> RunFacts | None: ...
+
+class Enricher:
+    def __init__(self, kinds: ModuleType, header: str, ends: Sequence[str]) -> None: ...
+    def enrich(
+        self, events: Sequence[Event], catalog: Catalog | None, runs: KnownRuns, headers: bool, asks: bool
+    ) -> int: ...
 
 class OtlpSpans:
     def __init__(self, kinds: ModuleType, scope: str) -> None: ...

@@ -4,7 +4,9 @@
 //! twin it is, which alone says what is right. Tests hold the two against each other.
 
 mod details;
+mod enriching;
 mod errors;
+mod event_ids;
 mod events;
 mod ids;
 mod json;
@@ -33,5 +35,7 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<loki_push::LokiPush>()?;
     module.add_class::<needles::Needles>()?;
     module.add_class::<log_records::LogRecords>()?;
+    module.add_class::<event_ids::EventIds>()?;
+    module.add_class::<enriching::Enricher>()?;
     module.add_class::<events::EventDecoder>()
 }

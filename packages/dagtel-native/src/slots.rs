@@ -65,7 +65,26 @@ impl<const N: usize> Slots<N> {
     pub fn holds(&self, field: usize, object: &Bound<'_, PyAny>, value: &Py<PyAny>) -> bool {
         // SAFETY: as in `read`.
         object.get_type_ptr() == self.kind.as_ptr().cast()
-            && unsafe { *object.as_ptr().byte_offset(self.places[field]).cast::<*mut ffi::PyObject>() } == value.as_ptr()
+            && unsafe { *object.as_ptr().byte_offset(self.places[field]).cast::<*mut ffi::PyObject>() }
+                == value.as_ptr()
+    }
+
+    /// Sets a field, as `object.field = value` does; false, and nothing is set, for an object of another class or one
+    /// that the garbage collector looks at: it would have to be told. Not for a frozen class.
+    #[inline]
+    pub fn write(&self, object: &Bound<'_, PyAny>, field: usize, value: &Bound<'_, PyAny>) -> bool {
+        let kind = object.get_type_ptr();
+        // SAFETY: as in `read`. The slot takes a reference of its own, and what it held goes once the new one is there:
+        // freeing it may run code that looks at the object.
+        unsafe {
+            if kind != self.kind.as_ptr().cast() || ffi::PyType_HasFeature(kind, ffi::Py_TPFLAGS_HAVE_GC) != 0 {
+                return false;
+            }
+            let slot = object.as_ptr().byte_offset(self.places[field]).cast::<*mut ffi::PyObject>();
+            let old = slot.replace(value.clone().into_ptr());
+            drop(Bound::from_owned_ptr_or_opt(object.py(), old));
+        }
+        true
     }
 
     /// Has the fields of an object fetched into the cache, for `read` soon after: a batch is far away in memory.

@@ -1,0 +1,134 @@
+//! `processors.enrichment.Enrichment.process`: what is known of its run, and the asset graph, onto each event.
+
+use crate::log_facts::text;
+use crate::slots::{next_few, Slots};
+use ahash::AHashMap;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyModule, PyTuple, PyType};
+
+/// The header of a run's latest event, and the facts that hold since.
+struct Seen<'py> {
+    header: Bound<'py, PyBytes>,
+    facts: Option<Bound<'py, PyAny>>,
+}
+
+/// What an event's facts depend on.
+struct Asked<'py> {
+    run_id: Bound<'py, PyAny>,
+    header: Option<Bound<'py, PyBytes>>,
+    news: bool,
+}
+
+/// Sets `run` and `catalog` of events. `header`: the name of the header that tells of a run; `ends`: the types of a
+/// run's last event.
+#[pyclass(frozen)]
+pub struct Enricher {
+    asked: Slots<4>,
+    told: Slots<2>,
+    queued: Py<PyType>,
+    header: String,
+    ends: Vec<String>,
+}
+
+const CATALOG: usize = 0;
+const RUN: usize = 1;
+
+#[pymethods]
+impl Enricher {
+    #[new]
+    fn new(kinds: &Bound<'_, PyModule>, header: String, ends: Vec<String>) -> PyResult<Self> {
+        let event = kinds.getattr("Event")?.cast_into::<PyType>()?;
+        Ok(Self {
+            asked: Slots::new(&event, ["run_id", "headers", "type", "detail"])?,
+            told: Slots::new(&event, ["catalog", "run"])?,
+            queued: kinds.getattr("RunQueued")?.cast_into::<PyType>()?.unbind(),
+            header,
+            ends,
+        })
+    }
+
+    /// How many of these events, from the first, it did; the others, from one that is odd on, are Python's.
+    ///
+    /// `runs.facts(event, header)` gives what is known of a run, and `runs.forgotten` counts the runs that it forgot.
+    fn enrich<'py>(
+        &self,
+        events: &Bound<'py, PyAny>,
+        catalog: &Bound<'py, PyAny>,
+        runs: &Bound<'py, PyAny>,
+        headers: bool,
+        asks: bool,
+    ) -> PyResult<usize> {
+        let py = events.py();
+        let nothing = PyBytes::new(py, b"");
+        let mut forgotten = runs.getattr(intern!(py, "forgotten"))?;
+        let mut seen: AHashMap<String, Seen<'py>> = AHashMap::new();
+        let mut events = events.try_iter()?;
+        let (mut near, mut done) = (Vec::new(), 0);
+        while next_few(&mut events, &mut near)? {
+            near.iter().for_each(|event| self.asked.fetch(event));
+            for event in &near {
+                let Some(asked) = self.asked(event, headers, asks) else { return Ok(done) };
+                let Some(run_id) = text(&asked.run_id) else { return Ok(done) };
+                if !self.told.write(event, CATALOG, catalog) {
+                    return Ok(done);
+                }
+                done += 1;
+                if run_id.is_empty() {
+                    continue;
+                }
+                let header = asked.header.as_ref().unwrap_or(&nothing);
+                if let Some(known) = seen.get(run_id) {
+                    if !asked.news && known.header.as_bytes() == header.as_bytes() {
+                        self.tell(event, known.facts.as_ref());
+                        continue;
+                    }
+                }
+                let facts = runs.call_method1(intern!(py, "facts"), (event, header))?;
+                let now = runs.getattr(intern!(py, "forgotten"))?;
+                if now.ne(&forgotten)? {
+                    seen.clear();
+                    forgotten = now;
+                }
+                let known = Seen { header: header.clone(), facts: (!facts.is_none()).then_some(facts) };
+                self.tell(event, known.facts.as_ref());
+                seen.insert(run_id.to_owned(), known);
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl Enricher {
+    /// None for an event that is not as it is typed.
+    #[inline]
+    fn asked<'py>(&self, event: &Bound<'py, PyAny>, headers: bool, asks: bool) -> Option<Asked<'py>> {
+        let [run_id, carried, kind, detail] = self.asked.read(event)?;
+        let header = if headers { self.header(carried.cast_exact::<PyTuple>().ok()?)? } else { None };
+        let queued = detail.get_type_ptr() == self.queued.as_ptr().cast();
+        let news = queued || (asks && text(&kind).is_none_or(|kind| self.ends.iter().any(|end| end == kind)));
+        Some(Asked { run_id, header, news })
+    }
+
+    /// The value of the header, Some(None) if it is not there.
+    #[inline]
+    fn header<'py>(&self, carried: &Bound<'py, PyTuple>) -> Option<Option<Bound<'py, PyBytes>>> {
+        let all = carried.as_slice();
+        let last = all.iter().rev().take(1); // where the bridge puts it
+        for pair in last.chain(all) {
+            let [name, value] = pair.cast_exact::<PyTuple>().ok()?.as_slice() else { return None };
+            if text(name)? == self.header {
+                return Some(Some(value.cast_exact::<PyBytes>().ok()?.clone()));
+            }
+        }
+        Some(None)
+    }
+
+    /// Facts of a run that nothing is known of leave the event as another process found it.
+    #[inline]
+    fn tell(&self, event: &Bound<'_, PyAny>, facts: Option<&Bound<'_, PyAny>>) {
+        if let Some(facts) = facts {
+            self.told.write(event, RUN, facts);
+        }
+    }
+}
