@@ -111,7 +111,10 @@ fn parts<'a>(from: &mut &'a [u8]) -> Option<Parts<'a>> {
     let length = usize::try_from(varint(from)?).ok()?;
     let (record, rest) = from.split_at_checked(length)?;
     *from = rest;
-    let mut rest = record.get(1..)?; // one byte of attributes, which nobody uses
+    let (&attributes, mut rest) = record.split_first()?; // of which none is in use
+    if attributes >= 0x80 {
+        return None; // aiokafka takes them for a varint
+    }
     let (later_ms, further) = (varint(&mut rest)?, varint(&mut rest)?);
     let (key, value) = (bytes(&mut rest)?, bytes(&mut rest)?);
     let header_count = varint(&mut rest)?;
