@@ -9,7 +9,7 @@ Invariant: each id of each chunk is either on the spot that its place names, or 
 nothing of what is beside: who took it may have been struck out before.
 
 Tried and left: chunks sorted and searched, behind an index of a byte (22 bytes an id, 0.5 µs more). Not exact: a filter
-of Bloom's.
+of Bloom's. The twin, `dagtel_native.IdChunks`, holds ids instead of spots, in 22 bytes each.
 """
 
 from array import array
