@@ -126,7 +126,8 @@ def test_it_does_what_is_common() -> None:
         event("none", facts=BEFORE), event("none", facts=BEFORE), event("r", facts=BEFORE),
         event("q", type="PIPELINE_ENQUEUED", detail=RunQueued("shop", "repo", "p")), event("q"),
         event("q", type="PIPELINE_ENQUEUED", detail=RunQueued("shop", "repo", "p")),
-        event("r", type="\ud800"), event("r", type="PIPELINE_SUCCESS"), event("lost", type="PIPELINE_FAILURE"), event("\u00fc"),
+        event("r", type="\ud800"), event("r", type="PIPELINE_SUCCESS"), event("\u00fc"),
+        event("lost", type="PIPELINE_FAILURE"),
     ]  # fmt: skip
     for asks in (True, False):
         for headers in (True, False):
