@@ -21,7 +21,7 @@ from pipeline.components import Context, ProcessorSpec, Table
 from pipeline.events import Event
 from pipeline.native import HAS_NATIVE, native
 from pipeline.signals import Signal
-from processors.redelivery_ids import Ids
+from processors.redelivery_ids import MOST, Ids
 
 INSTANCE = "dagtel-instance"
 STORAGE_ID = "dagtel-storage-id"
@@ -55,7 +55,8 @@ class Redelivery:
         self._chunks: Table[int, bytes] = context.state.table("chunks", int, bytes, version=1)
         self._remember = config.remember
         self._id = EventIds()
-        self._seen = Ids(config.remember, dict(self._chunks.items()))
+        stored = dict(self._chunks.items())
+        self._seen = native.IdChunks(config.remember, MOST, stored) if HAS_NATIVE else Ids(config.remember, stored)
         self._dropped = context.meter.create_counter(
             "dagtel_redelivery_dropped", description="Events that had been delivered before."
         )
@@ -64,10 +65,9 @@ class Redelivery:
     async def process(self, batch: Batch[Event], /) -> Batch[Event]:
         """The events that were not there before; of equal ones in the batch the first."""
         ids = self._id.of(batch.items)
-        once = ids if len(set(ids)) == len(ids) else list(dict.fromkeys(ids))
-        seen = self._seen.take(once)
-        if not seen and once is ids:
+        if self._seen.take_new(ids):
             return batch
+        seen = self._seen.take(list(dict.fromkeys(ids)))
         kept: list[Event] = []
         for id, event in zip(ids, batch.items, strict=True):
             if id not in seen:

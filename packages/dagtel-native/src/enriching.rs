@@ -5,7 +5,7 @@ use crate::slots::{next_few, Slots};
 use ahash::AHashMap;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyModule, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyModule, PyString, PyTuple, PyType};
 
 /// The header of a run's latest event, and the facts that hold since.
 struct Seen<'py> {
@@ -106,7 +106,8 @@ impl Enricher {
         let [run_id, carried, kind, detail] = self.asked.read(event)?;
         let header = if headers { self.header(carried.cast_exact::<PyTuple>().ok()?)? } else { None };
         let queued = detail.get_type_ptr() == self.queued.as_ptr().cast();
-        let news = queued || (asks && text(&kind).is_none_or(|kind| self.ends.iter().any(|end| end == kind)));
+        let kind = kind.cast_exact::<PyString>().ok()?;
+        let news = queued || (asks && kind.to_str().is_ok_and(|kind| self.ends.iter().any(|end| end == kind)));
         Some(Asked { run_id, header, news })
     }
 

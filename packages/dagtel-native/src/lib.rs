@@ -8,6 +8,8 @@ mod enriching;
 mod errors;
 mod event_ids;
 mod events;
+mod id_chunks;
+mod id_table;
 mod ids;
 mod json;
 mod levels;
@@ -37,5 +39,6 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<log_records::LogRecords>()?;
     module.add_class::<event_ids::EventIds>()?;
     module.add_class::<enriching::Enricher>()?;
+    module.add_class::<id_chunks::IdChunks>()?;
     module.add_class::<events::EventDecoder>()
 }
