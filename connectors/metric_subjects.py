@@ -85,6 +85,11 @@ class Subjects:
             if asset not in self._lives and self._begin(asset, Life(self._rounded(now_ns), True))
         ]
 
+    def still_there(self, gone: set[Subject], now_ns: int) -> list[Subject]:
+        """Those of these assets that the graph in force has: they are known again."""
+        life = Life(self._rounded(now_ns), True)
+        return [asset for asset in sorted(gone) if self._in_graph(asset) and self._begin(asset, life)]
+
     def _compare(self, subject: Subject, life: Life, now_ns: int) -> None:
         found = self._in_graph(subject)
         if found and (life.left_ns or not life.known):

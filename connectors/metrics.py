@@ -113,7 +113,7 @@ class Metrics:
         for tally in tallies:
             self._apply(tally, began_ns)
             if tally.gone and self._retires_wiped:
-                self._retire(tally.gone)
+                self._retire(tally.gone, began_ns)
         return ()
 
     def _tallied(self, events: Sequence[Event]) -> list[Tally]:
@@ -155,9 +155,11 @@ class Metrics:
             for name in _SEEDED:
                 self.series.count((name, asset[1]), 0.0, True, now_ns)
 
-    def _retire(self, gone: set[Subject]) -> None:
+    def _retire(self, gone: set[Subject], now_ns: int) -> None:
+        """A wiped asset's series end. One that the graph still has begins anew, as it would after a restart."""
         self._subjects.forget(gone)
         self.series.retire(gone)
+        self._seed(self._subjects.still_there(gone, now_ns), now_ns)
 
     def _apply(self, tally: Tally, now_ns: int) -> None:
         subjects, series = self._subjects, self.series

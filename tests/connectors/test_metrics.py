@@ -422,6 +422,14 @@ async def test_a_wiped_asset_loses_its_series_and_begins_anew() -> None:
     assert [s.value for s in samples if s.name == "asset_executions_total"] == [None, 1]
 
 
+async def test_a_wiped_asset_that_the_graph_still_has_is_there_with_0_at_once() -> None:
+    """As after a restart, which learns the graph anew."""
+    bench = await figures(event(made("a"), catalog=graph("a", "b")))
+    await bench.feed(event(AssetGone("a", (), T0), catalog=graph("a", "b")))
+    samples = await bench.flush()
+    assert [s.value for s in samples if s.name == "asset_executions_total"] == [None, 0]
+
+
 async def test_of_a_wiped_asset_the_series_stay_where_the_whole_log_counts() -> None:
     bench = await Bench(wiped="keep").open()
     await bench.feed(event(made()), event(AssetGone("raw/orders", (), T0)), event(made()))
