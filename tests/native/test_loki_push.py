@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,13 +20,10 @@ from pipeline.options import Duration, Size
 from pipeline.signals import LogRecord
 from pipeline.testing.clock import VirtualClock
 from pipeline.testing.context import FakeContext, FakeHttp
-from processors.run_ledger import RunLedger, RunLedgerConfig
-from receivers.dagster_wire import decode
+from tests.native.recorded import RECORDED, annotated
 
 pytestmark = pytest.mark.skipif(not HAS_NATIVE, reason="dagtel-native is not installed")
 
-DATA = Path(__file__).parents[1] / "data"
-RECORDED = sorted(path.name for path in DATA.glob("*-1.*.jsonl"))
 T0 = 1_795_403_982_610_659_072
 REQUIRED = {"at_ns": T0, "level": "INFO", "event": "LOG", "message": "hello", "event_id": "r1:1"}
 
@@ -75,13 +71,7 @@ def said(records: Sequence[LogRecord], config: LokiConfig) -> list[tuple[bytes, 
 
 
 async def records_of(name: str) -> list[LogRecord]:
-    lines = (DATA / name).read_bytes().splitlines()
-    events = [decode(line, source="file", offset=place) for place, line in enumerate(lines, 1)]
-    now_ns = 0
-    for event in events:
-        event.now_ns = now_ns = max(now_ns, event.at_ns)
-    batch = Batch(events, "file", now_ns)
-    await RunLedger(RunLedgerConfig(), FakeContext()).process(batch)
+    batch = await annotated(name)
     async with LOGS.build(LOGS.config(), FakeContext()) as logs:
         return list(await logs.process(batch))
 

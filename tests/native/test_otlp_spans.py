@@ -1,7 +1,6 @@
 """Requests of spans as `dagtel_native` writes them, against those that Python writes: byte for byte."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,17 +11,13 @@ from connectors.spans import SPEC as SPANS
 from exporters import otlp_json
 from exporters.otlp_json import trace_request
 from pipeline import names, signals
-from pipeline.batch import Batch
 from pipeline.native import HAS_NATIVE, native
 from pipeline.signals import Span, SpanEvent, SpanLink
 from pipeline.testing.context import FakeContext
-from processors.run_ledger import RunLedger, RunLedgerConfig
-from receivers.dagster_wire import decode
+from tests.native.recorded import RECORDED, annotated
 
 pytestmark = pytest.mark.skipif(not HAS_NATIVE, reason="dagtel-native is not installed")
 
-DATA = Path(__file__).parents[1] / "data"
-RECORDED = sorted(path.name for path in DATA.glob("*-1.*.jsonl"))
 T0 = 1_795_403_982_610_659_072
 
 
@@ -46,13 +41,7 @@ def with_value(value: Any) -> Span:
 
 
 async def spans_of(name: str) -> list[Span]:
-    lines = (DATA / name).read_bytes().splitlines()
-    events = [decode(line, source="file", offset=place) for place, line in enumerate(lines, 1)]
-    now_ns = 0
-    for event in events:
-        event.now_ns = now_ns = max(now_ns, event.at_ns)
-    batch = Batch(events, "file", now_ns)
-    await RunLedger(RunLedgerConfig(), FakeContext()).process(batch)
+    batch = await annotated(name)
     async with SPANS.build(SPANS.config(), FakeContext()) as spans:
         return list(await spans.process(batch))
 
