@@ -10,13 +10,28 @@ from typing import Final
 
 try:
     import dagtel_native as native
+
+    _FOUND = native.VERSION
 except ImportError:
+    _FOUND = ""
     native = None  # type: ignore[assignment]  # asked for by HAS_NATIVE
 
 VERSION: Final = "0.1.0"
 """The one that fits: twins know the fields of our Structs."""
 
-HAS_NATIVE: Final = native is not None and native.VERSION == VERSION and os.environ.get("DAGTEL_NATIVE", "1") != "0"
+_IS_WANTED: Final = os.environ.get("DAGTEL_NATIVE", "1") != "0"
+
+HAS_NATIVE: Final = _FOUND == VERSION and _IS_WANTED
 """Whether the twins are used."""
 
-__all__ = ["HAS_NATIVE", "VERSION", "native"]
+
+def told() -> str:
+    """Which twins are used, or why none are, for the log."""
+    if not _FOUND:
+        return "not installed"
+    if not _IS_WANTED:
+        return "off (DAGTEL_NATIVE=0)"
+    return _FOUND if HAS_NATIVE else f"not used: {_FOUND} is there, {VERSION} fits"
+
+
+__all__ = ["HAS_NATIVE", "VERSION", "native", "told"]

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from pipeline import BEGAN_S
+from pipeline import BEGAN_S, native
 from pipeline.clock import Clock
 from pipeline.components import Limits
 from pipeline.errors import PermanentError
@@ -242,7 +242,7 @@ class Service:
         """Take input in until the end (`once`) or until told to stop; gives the exit code."""
         running = self._running
         await running.sites.show(running.mounts(), listened(self._plan))
-        log.info("Started.", extra={"pipelines": ",".join(self._plan.pipelines)})
+        log.info("Started.", extra={"pipelines": ",".join(self._plan.pipelines), "compiled_twins": native.told()})
         async with anyio.create_task_group() as reloading:
             reloading.start_soon(self._reload_when_asked)
             reloading.start_soon(self._say_begun)

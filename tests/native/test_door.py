@@ -1,0 +1,35 @@
+"""Whether the twins are used, and what the daemon's log says of it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SAID = "from pipeline.native import HAS_NATIVE, told; print(HAS_NATIVE, told())"
+
+
+def said(folder: Path, **environment: str) -> str:
+    """With a `dagtel_native` in the folder, if there is one."""
+    path = os.pathsep.join([str(folder), str(Path(__file__).parents[2])])
+    env = {**os.environ, "PYTHONPATH": path, **environment}
+    return subprocess.run(
+        [sys.executable, "-c", SAID], env=env, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("module", "environment", "expected"),
+    [
+        ("VERSION = '0.1.0'", {"DAGTEL_NATIVE": "1"}, "True 0.1.0"),
+        ("VERSION = '0.1.0'", {"DAGTEL_NATIVE": "0"}, "False off (DAGTEL_NATIVE=0)"),
+        ("VERSION = '9.0.0'", {"DAGTEL_NATIVE": "1"}, "False not used: 9.0.0 is there, 0.1.0 fits"),
+        ("raise ImportError", {"DAGTEL_NATIVE": "1"}, "False not installed"),
+    ],
+)
+def test_only_twins_that_fit_are_used_and_it_is_said(
+    tmp_path: Path, module: str, environment: dict[str, str], expected: str
+) -> None:
+    (tmp_path / "dagtel_native.py").write_text(module)
+    assert said(tmp_path, **environment) == expected
