@@ -45,7 +45,7 @@ check: $(VENV)/.ready
 bench: $(VENV)/.ready $(if $(shell command -v cargo 2>/dev/null),$(VENV)/.native)
 	$(BIN)/python -m benchmarks
 
-# The compiled twins of the hottest functions (docs/decisions/0017-compiled-twins.md); needs Rust, see rustup.rs.
+# The compiled twins of the hottest functions (docs/decisions/0017-compiled-twins.md); needs Rust 1.88 or later.
 native: $(VENV)/.native
 
 $(VENV)/.native: $(VENV)/.ready $(wildcard packages/dagtel-native/*.* packages/dagtel-native/src/*)
