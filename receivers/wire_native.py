@@ -39,7 +39,7 @@ def twin(
     known: Mapping[str, tuple[str, Reader | None]],
     of_step: frozenset[str],
     log: Callable[[str, msgspec.Raw], tuple[str, Detail | None]],
-) -> native.EventDecoder | None:
+) -> "native.EventDecoder | None":
     """The twin, None where there is none.
 
     `known`: event type → its name of today, and who reads its own part. `of_step`: types that belong to a step.

@@ -33,3 +33,18 @@ def test_only_twins_that_fit_are_used_and_it_is_said(
 ) -> None:
     (tmp_path / "dagtel_native.py").write_text(module)
     assert said(tmp_path, **environment) == expected
+
+
+def test_everything_is_there_without_them(tmp_path: Path) -> None:
+    """A name of the distribution in an annotation is looked up when a module is imported."""
+    (tmp_path / "dagtel_native.py").write_text("raise ImportError")
+    house = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(house)])}
+    names = sorted(
+        ".".join(path.relative_to(house).with_suffix("").parts)
+        for folder in ("receivers", "processors", "connectors", "exporters")
+        for path in (house / folder).rglob("*.py")
+        if path.stem not in ("__init__", "apprise", "host_lake")  # libraries of an extra
+    )
+    script = f"import importlib; [importlib.import_module(name) for name in {names}]"
+    subprocess.run([sys.executable, "-c", script], env=env, check=True)
