@@ -72,6 +72,7 @@ _PLAIN: Final = {
 """By event type, for events that say no more than their type."""
 
 STATUSES: Final = {kind: facts.status for kind, facts in _PLAIN.items()}
+"""By event type, the status that it tells alone."""
 
 
 def describe(event: Event) -> Facts:

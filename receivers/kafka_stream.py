@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiokafka import conn
 
 LIMIT: Final = 2**20
-"""Bytes that wait to be read before reading is halted, half of it. aiokafka's 64 KiB halt it at every piece."""
+"""Bytes; asyncio halts reading while more than twice as many wait. aiokafka's 64 KiB halt it at every piece."""
 
 
 class Pieces:
