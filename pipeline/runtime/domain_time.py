@@ -9,19 +9,21 @@ put its first read, or for a minute where one does not come, no timer of the who
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from pipeline.batch import WHOLE
 from pipeline.clock import DAY, MINUTE
 from pipeline.events import Event
+from pipeline.native import HAS_NATIVE, native
 from pipeline.signals import Alert, Sample
 
 Mode = Literal["system", "events"]
 
 
 START_WAIT_NS = MINUTE
+_TWIN: Final = native.Stamps(Event) if HAS_NATIVE else None
 
 
 class _SourceTime:
@@ -75,6 +77,9 @@ class DomainTime:
         clock = self._sources[source]
         now = clock.now_ns
         ahead = wall_ns + DAY if self.mode == "events" else wall_ns
+        if _TWIN is not None:
+            done, now = _TWIN.stamp(items, now, ahead, self.mode == "events")
+            items = items[done:]
         for item in items:
             if isinstance(item, Event):
                 at = item.at_ns if self.mode == "events" else item.record_ns

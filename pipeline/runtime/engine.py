@@ -122,11 +122,10 @@ class Engine:
         if self.time.mode == "events" or whole is None:
             return
         oldest = first_ns if others_ns is None else min(first_ns, others_ns)
-        for component in whole.components.values():
-            if isinstance(component, CatchesUp):
-                for table in whole.tables:
-                    table.begin()
-                component.lags(max(0, wall_ns - oldest), self.time.whole(wall_ns))
+        for component in whole.catching_up:
+            for table in whole.tables:
+                table.begin()
+            component.lags(max(0, wall_ns - oldest), self.time.whole(wall_ns))
 
     async def _enter(self, receiver: str, lane: Lane, items: Sequence[Any], now_ns: int) -> None:
         """Push items into every pipeline that the receiver feeds; each but the first gets copies of its own."""
@@ -264,9 +263,9 @@ class Engine:
         """The side inputs of these shards (all)."""
         return [side for shard, lane in self._lanes.items() if shards is None or shard in shards for side in lane.sides]
 
-    def components(self) -> list[object]:
-        """All component instances."""
-        return [c for lane in self._lanes.values() for c in lane.components.values()]
+    def refuses(self, now_s: float) -> bool:
+        """Whether a component takes no input at this monotonic time."""
+        return any(limit.refuses(now_s) for lane in self._lanes.values() for limit in lane.limits)
 
     async def _last_words(self, word: Callable[[Any, int], Awaitable[None]]) -> None:
         wall = self._clock.wall_ns()

@@ -14,7 +14,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from pipeline.batch import WHOLE
-from pipeline.components import ExporterSpec
+from pipeline.components import CatchesUp, ExporterSpec, Limits
 from pipeline.errors import ConfigError
 from pipeline.runtime.context import ComponentContext, Gifts, ShardTables, Side
 from pipeline.runtime.dead_letters import DeadLetters
@@ -48,6 +48,8 @@ class Lane:
         """Rows that the next checkpoint writes, for the store to say what this lane loaded."""
         self.entries: dict[str, Sequence[Sink]] = {}
         self.components: dict[str, object] = {}
+        self.limits: list[Limits] = []
+        self.catching_up: list[CatchesUp] = []
         self._hosts: list[Host[Any]] = []
 
     @property
@@ -60,6 +62,10 @@ class Lane:
         host: Host[Any] = await Host.open(tasks, manager)
         self._hosts.append(host)
         self.components[owner] = host.component
+        if isinstance(host.component, Limits):  # asked here: it is slow, and these are called with every read
+            self.limits.append(host.component)
+        if isinstance(host.component, CatchesUp):
+            self.catching_up.append(host.component)
         return host.component
 
     async def close(self) -> None:

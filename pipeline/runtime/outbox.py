@@ -63,6 +63,7 @@ class Outbox:
         self.bytes = 0
         """Bytes of all payloads that are built and not acknowledged yet, in memory and on disk."""
         self.dropped = 0
+        self._joins: Joins | None = exporter if isinstance(exporter, Joins) else None
         self._ids, self._dead, self._urge = ids, dead, urge
         self.place = ""
         """Tells its receipts from those of the same exporter in other processes."""
@@ -108,19 +109,19 @@ class Outbox:
     @property
     def _at_once(self) -> int:
         most = self.delivery.sending_queue.batch.max_size
-        return min(most, PIECE) if isinstance(self.exporter, Joins) else most
+        return most if self._joins is None else min(most, PIECE)
 
     def take_built(self) -> list[OutboxRow]:
         """The payloads built since the last time, for the checkpoint: joined, where the exporter does so."""
         built, self._built = self._built, []
-        if len(built) < 2 or not isinstance(self.exporter, Joins):
+        if len(built) < 2 or self._joins is None:
             return built
         few: list[OutboxRow] = []
         by_shard: dict[str, list[OutboxRow]] = {}
         for row in built:
             (few if self._stays_whole(row) else by_shard.setdefault(row.shard, [])).append(row)
         for shard, rows in by_shard.items():
-            few += self._joined(rows, shard, self.exporter)
+            few += self._joined(rows, shard, self._joins)
         return few
 
     def _stays_whole(self, row: OutboxRow) -> bool:

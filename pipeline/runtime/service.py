@@ -16,7 +16,6 @@ from anyio.abc import TaskGroup
 
 from pipeline import BEGAN_S, native
 from pipeline.clock import Clock
-from pipeline.components import Limits
 from pipeline.errors import PermanentError
 from pipeline.runtime.brake import Brake
 from pipeline.runtime.context import Gifts
@@ -284,7 +283,7 @@ class Service:
         for id, outbox in self._running.outboxes.items():
             if outbox.full and id in self._plan.exporters:
                 return f"the outbox of exporter {id} is full ({outbox.bytes} bytes, sending_queue.queue_size)"
-        if any(isinstance(c, Limits) and c.refuses(self._clock.monotonic()) for c in self._engine.components()):
+        if self._engine.refuses(self._clock.monotonic()):
             return "a limiter refuses input"
         return ""
 

@@ -13,8 +13,11 @@ from receivers.kafka_records import KafkaRecord
 pytestmark = pytest.mark.skipif(not HAS_NATIVE, reason="dagtel-native is not installed")
 
 GZIP = 1
+READER = native.RecordReader(KafkaRecord) if HAS_NATIVE else None
+"""One for all: it keeps what the records before had."""
 TEXTS = st.none() | st.binary(max_size=40)
-HEADERS = st.lists(st.tuples(st.text(max_size=8), TEXTS), max_size=3)
+NAMES = st.sampled_from(("a", "b")) | st.text(max_size=8)
+HEADERS = st.lists(st.tuples(NAMES, st.sampled_from((b"1", b"2")) | TEXTS), max_size=3)
 RECORDS = st.lists(st.tuples(st.integers(0, 2**48), TEXTS, TEXTS, HEADERS), min_size=1, max_size=6)
 
 
@@ -33,7 +36,8 @@ def theirs(answer: bytes) -> list[KafkaRecord]:
 
 
 def ours(answer: bytes, start: int = 0) -> list[KafkaRecord] | None:
-    return native.RecordReader(KafkaRecord).records(answer, start)
+    assert READER is not None
+    return READER.records(answer, start)
 
 
 @given(RECORDS, st.binary(max_size=9))
@@ -55,6 +59,11 @@ def test_what_is_harmed_is_read_as_aiokafka_reads_it_or_left_to_it(
     assert native.RecordReader(KafkaRecord).is_whole(bytes(answer), 0) is False
     found = ours(bytes(answer))
     assert found is None or found == theirs(bytes(answer))
+
+
+def test_many_headers_are_left_to_aiokafka() -> None:
+    assert ours(built([(0, None, None, [("a", b"1")] * 16)])) is not None
+    assert ours(built([(0, None, None, [("a", b"1")] * 17)])) is None
 
 
 @pytest.mark.parametrize("start", [1, 2**40])

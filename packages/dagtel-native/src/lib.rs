@@ -5,6 +5,7 @@
 
 mod details;
 mod enriching;
+mod entries;
 mod errors;
 mod event_ids;
 mod events;
@@ -23,6 +24,7 @@ mod otlp_spans;
 mod plain;
 mod records;
 mod slots;
+mod stamps;
 mod texts;
 mod wire;
 
@@ -32,6 +34,8 @@ use pyo3::prelude::*;
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<records::RecordReader>()?;
+    module.add_class::<entries::Entries>()?;
+    module.add_class::<entries::EntryReader>()?;
     module.add_class::<levels::LevelCounter>()?;
     module.add_class::<otlp_spans::OtlpSpans>()?;
     module.add_class::<loki_push::LokiPush>()?;
@@ -40,5 +44,6 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<event_ids::EventIds>()?;
     module.add_class::<enriching::Enricher>()?;
     module.add_class::<id_chunks::IdChunks>()?;
+    module.add_class::<stamps::Stamps>()?;
     module.add_class::<events::EventDecoder>()
 }

@@ -3,9 +3,8 @@
 //! Source: Kafka's record batches, version 2, https://kafka.apache.org/documentation/#recordbatch.
 
 use crate::slots::make;
-use crate::texts::Texts;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyInt, PyList, PyString, PyTuple, PyType};
 use std::ops::Range;
 
 const LENGTH: Range<usize> = 8..12; // of what follows it
@@ -17,20 +16,31 @@ const COUNT: Range<usize> = 57..61;
 const RECORDS: usize = 61;
 const COMPRESSED: u16 = 7;
 const APPEND_TIME: u16 = 8;
+const MOST_HEADERS: usize = 16;
+const LONGEST_VALUE: usize = 64;
 
 /// Reads batches that lie in an answer's bytes. `kind`: the class of the records, `kind(offset, timestamp, key, value,
 /// headers)`.
 #[pyclass]
 pub struct RecordReader {
     kind: Py<PyType>,
-    names: Texts,
+    pairs: Vec<Pair>,
+    at_ms: Option<(i64, Py<PyInt>)>,
+}
+
+/// A header as the record before had it in the same place: most are the same for all records.
+struct Pair {
+    name: Vec<u8>,
+    told: Py<PyString>,
+    value: Vec<u8>,
+    made: Option<Py<PyTuple>>,
 }
 
 #[pymethods]
 impl RecordReader {
     #[new]
     fn new(kind: Py<PyType>) -> Self {
-        Self { kind, names: Texts::default() }
+        Self { kind, pairs: Vec::new(), at_ms: None }
     }
 
     /// Whether the checksum of the batch that begins at `start` is right; None for another version's.
@@ -71,22 +81,69 @@ impl RecordReader {
         else {
             return Ok(None);
         };
-        let mut headers: Vec<(Py<PyString>, Option<Bound<'_, PyBytes>>)> = Vec::new();
+        let mut headers: [Option<Py<PyTuple>>; MOST_HEADERS] = [const { None }; MOST_HEADERS];
+        let Some(headers) = usize::try_from(parts.header_count).ok().and_then(|count| headers.get_mut(..count)) else {
+            return Ok(None);
+        };
         let mut rest = parts.headers;
-        for _ in 0..parts.header_count {
+        for (place, header) in headers.iter_mut().enumerate() {
             let Some((Some(name), value)) = bytes(&mut rest).zip(bytes(&mut rest)) else { return Ok(None) };
-            let Ok(name) = std::str::from_utf8(name) else { return Ok(None) };
-            headers.push((self.names.get(py, name), value.map(|value| PyBytes::new(py, value))));
+            *header = self.pair(py, place, name, value)?;
+            if header.is_none() {
+                return Ok(None);
+            }
         }
         if !rest.is_empty() {
             return Ok(None);
         }
-        let headers = PyTuple::new(py, headers)?;
-        let (offset, at_ms) = (offset.into_pyobject(py)?, at_ms.into_pyobject(py)?);
+        let headers = PyTuple::new(py, headers.iter_mut().map(Option::take))?;
+        let at_ms = self.time(py, at_ms)?;
+        let offset = offset.into_pyobject(py)?;
         let key = parts.key.map(|key| PyBytes::new(py, key)).into_pyobject(py)?;
         let value = parts.value.map(|value| PyBytes::new(py, value)).into_pyobject(py)?;
         let fields = [offset.as_ptr(), at_ms.as_ptr(), key.as_ptr(), value.as_ptr(), headers.as_ptr()];
         make(&self.kind, py, fields).map(Some)
+    }
+}
+
+impl RecordReader {
+    /// `(name, value)`; None for a name that is no UTF-8.
+    fn pair(
+        &mut self,
+        py: Python<'_>,
+        place: usize,
+        name: &[u8],
+        value: Option<&[u8]>,
+    ) -> PyResult<Option<Py<PyTuple>>> {
+        if self.pairs.get(place).is_none_or(|before| before.name != name) {
+            let Ok(text) = std::str::from_utf8(name) else { return Ok(None) };
+            let told = PyString::new(py, text).unbind();
+            self.pairs.truncate(place);
+            self.pairs.push(Pair { name: name.to_vec(), told, value: Vec::new(), made: None });
+        }
+        let Some(before) = self.pairs.get_mut(place) else { return Ok(None) };
+        if let (Some(made), true) = (&before.made, Some(&*before.value) == value) {
+            return Ok(Some(made.clone_ref(py)));
+        }
+        let made = (before.told.clone_ref(py), value.map(|value| PyBytes::new(py, value))).into_pyobject(py)?.unbind();
+        before.made = value.filter(|value| value.len() <= LONGEST_VALUE).map(|value| {
+            before.value.clear();
+            before.value.extend_from_slice(value);
+            made.clone_ref(py)
+        });
+        Ok(Some(made))
+    }
+
+    /// The number, which is mostly that of the record before.
+    fn time<'py>(&mut self, py: Python<'py>, at_ms: i64) -> PyResult<Bound<'py, PyInt>> {
+        match &self.at_ms {
+            Some((known, made)) if *known == at_ms => Ok(made.bind(py).clone()),
+            _ => {
+                let made = at_ms.into_pyobject(py)?;
+                self.at_ms = Some((at_ms, made.clone().unbind()));
+                Ok(made)
+            }
+        }
     }
 }
 
