@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
+from pipeline.components import Table
 from pipeline.events import Detail, Event
 from pipeline.facts import Metadata, RunFacts
 from pipeline.lineage import Catalog
@@ -107,6 +108,18 @@ class Needles:
     ) -> None: ...
     def suspicious(self, text: str) -> bool: ...
     def suspects(self, records: Sequence[object]) -> list[int] | None: ...
+
+class AlertSelection:
+    def __init__(self, events: ModuleType, facts: ModuleType, outcomes: ModuleType) -> None: ...
+    def process(
+        self,
+        events: Sequence[Event],
+        failing: Table[str, int],
+        waiting: Table[str, Any],
+        edges: Table[str, tuple[str, ...]] | None,
+        said: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
+        rest: Callable[[Event, list[Any]], None],
+    ) -> list[Any]: ...
 
 class LevelCounter:
     def __init__(self, event: type[Event], by_type: Mapping[str, str], level: Callable[[Event], str]) -> None: ...
