@@ -18,6 +18,8 @@ mod log_facts;
 mod log_lines;
 mod log_records;
 mod loki_push;
+mod metric_sums;
+mod metric_tally;
 mod nanos;
 mod needles;
 mod otlp_spans;
@@ -41,6 +43,7 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<event_ids::EventIds>()?;
     module.add_class::<enriching::Enricher>()?;
     module.add_class::<alert_selection::AlertSelection>()?;
+    module.add_class::<metric_tally::MetricTally>()?;
     module.add_class::<id_chunks::IdChunks>()?;
     module.add_class::<events::EventDecoder>()
 }
