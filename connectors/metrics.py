@@ -20,8 +20,8 @@ from pipeline.batch import Batch
 from pipeline.components import ConnectorSpec, Context
 from pipeline.events import Event
 from pipeline.log_levels import count_levels
-from pipeline.native import HAS_NATIVE
 from pipeline.names_metrics import METRICS
+from pipeline.native import HAS_NATIVE
 from pipeline.options import Duration
 from pipeline.signals import Labels, Sample, Signal
 

@@ -35,7 +35,11 @@ struct Known<'a, 'py> {
 #[pymethods]
 impl AlertSelection {
     #[new]
-    fn new(events: &Bound<'_, PyModule>, facts: &Bound<'_, PyModule>, outcomes: &Bound<'_, PyModule>) -> PyResult<Self> {
+    fn new(
+        events: &Bound<'_, PyModule>,
+        facts: &Bound<'_, PyModule>,
+        outcomes: &Bound<'_, PyModule>,
+    ) -> PyResult<Self> {
         let told = ["AssetFailed", "CheckRaised", "StepRaised"].map(|name| class(outcomes, name).map(Bound::unbind));
         let [failed, check_raised, step_raised] = told;
         Ok(Self {
@@ -111,14 +115,11 @@ impl AlertSelection {
             return Ok((partition.is_none() || self.is_of_no_backfill(run)) && known.knows(&asset)?);
         }
         if let Some([asset, metadata, tags]) = self.made.read(outcome) {
-            return Ok(known.reads_the_same(&asset, &metadata, &tags)?
-                && known.is_well("asset", &[&asset])?);
+            return Ok(known.reads_the_same(&asset, &metadata, &tags)? && known.is_well("asset", &[&asset])?);
         }
         if let Some([passed, asset, check]) = self.check.read(outcome) {
             return match passed.cast_exact::<PyBool>() {
-                Ok(passed) if passed.is_true() => {
-                    known.is_well("check", &[&asset, &check])
-                }
+                Ok(passed) if passed.is_true() => known.is_well("check", &[&asset, &check]),
                 _ => Ok(false),
             };
         }
