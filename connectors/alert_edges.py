@@ -22,42 +22,42 @@ class KnownEdges:
     """Asset → what it reads, as far as the event log has told."""
 
     def __init__(self, state: State, limit: int) -> None:
-        self._edges: Table[str, tuple[str, ...]] = state.table("edges", str, tuple[str, ...], version=1)
+        self.table: Table[str, tuple[str, ...]] = state.table("edges", str, tuple[str, ...], version=1)
         self._limit = limit
-        # Asset → its row, and tags that told nothing new. Holds as long as the row is that very object, so a call that
-        # was undone does no harm.
-        self._said: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self.said: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        """Asset → its row, and tags that told nothing new. Holds as long as the row is that very object, so a call that
+        was undone does no harm."""
 
     def learn(self, o: AssetMaterialized, now_ns: int) -> Edges | None:
         """The asset's edges if this materialization told a new one."""
-        known = self._edges.get(o.asset)
-        if known is None and len(self._edges) >= self._limit:
+        known = self.table.get(o.asset)
+        if known is None and len(self.table) >= self._limit:
             return None
-        tags, said = tuple(o.tags), self._said.get(o.asset)
+        tags, said = tuple(o.tags), self.said.get(o.asset)
         if said is not None and said[0] is known and said[1] == tags and _COLUMNS not in o.metadata:
             return None  # nearly always: an asset reads what it read before (2.0 → 0.5 µs)
         row, known = known, known or ()
         new = dict.fromkeys(parent for parent in _inputs(o) if parent not in known and parent != o.asset)
         if not new:
             if row is not None:
-                self._said[o.asset] = (row, tags)
+                self.said[o.asset] = (row, tags)
             return None
         upstream = tuple(sorted((*known, *new))[:MAX_UPSTREAM])
         if upstream == known:
             return None
-        self._edges.put(o.asset, upstream)
+        self.table.put(o.asset, upstream)
         return Edges(o.asset, upstream, now_ns)
 
     def exists(self, o: AssetPlanned, now_ns: int) -> Edges | None:
         """An asset that was not heard of before: it may have children before it has edges."""
-        if o.asset in self._edges or len(self._edges) >= self._limit:
+        if o.asset in self.table or len(self.table) >= self._limit:
             return None
-        self._edges.put(o.asset, ())
+        self.table.put(o.asset, ())
         return Edges(o.asset, (), now_ns)
 
     def all(self, now_ns: int) -> list[Edges]:
         """Everything known, in the order of assets."""
-        return [Edges(asset, upstream, now_ns) for asset, upstream in sorted(self._edges.items())]
+        return [Edges(asset, upstream, now_ns) for asset, upstream in sorted(self.table.items())]
 
 
 def _inputs(o: AssetMaterialized) -> Iterator[str]:

@@ -57,14 +57,15 @@ class Subjects:
     """The subjects that fail, in two tables: how many partitions of each, and the problems of each partition."""
 
     def __init__(self, state: State, limit: int, whole_assets: bool) -> None:
-        self._counts: Table[str, int] = state.table("failing_subjects", str, int, version=1)
+        self.table: Table[str, int] = state.table("failing_subjects", str, int, version=1)
+        """How many partitions of each subject fail."""
         self._failing: Table[tuple[str, str], Failing] = state.table("failing", tuple[str, str], Failing, version=1)
         self._limit, self._whole_assets = limit, whole_assets
         self._keys_of: dict[str, set[tuple[str, str]]] = {}  # see `_all`
 
     def __contains__(self, name: str) -> bool:
         """Whether a success of this subject would put an end to anything."""
-        return name in self._counts
+        return name in self.table
 
     def fail(self, alert: Alert) -> bool:
         """Remember a failure. False when there is no room: its recovery will not be noticed."""
@@ -78,7 +79,7 @@ class Subjects:
             if len(self._failing) >= self._limit:
                 return False
             self._failing.put(key, Failing((alert.fingerprint,), alert.kind))
-            self._counts.put(name, (self._counts.get(name) or 0) + 1)
+            self.table.put(name, (self.table.get(name) or 0) + 1)
             self._keys_of.setdefault(name, set()).add(key)
         elif alert.fingerprint not in known.fingerprints:
             self._failing.put(key, Failing((*known.fingerprints, alert.fingerprint), alert.kind))
@@ -86,7 +87,7 @@ class Subjects:
 
     def heal(self, name: str, partition: str | None) -> list[Healed]:
         """What a success of the subject puts an end to; forgotten with it."""
-        count = self._counts.get(name)
+        count = self.table.get(name)
         if count is None:
             return []
         keys = self._keys(name, partition, count)
@@ -103,9 +104,9 @@ class Subjects:
             if not known:
                 del self._keys_of[name]
         if count > len(keys):
-            self._counts.put(name, count - len(keys))
+            self.table.put(name, count - len(keys))
         else:
-            self._counts.delete(name)
+            self.table.delete(name)
         return healed
 
     def _keys(self, name: str, partition: str | None, count: int) -> list[tuple[str, str]]:

@@ -26,10 +26,12 @@ from connectors.alert_subjects import (
     job_subject,
     step_subject,
 )
+from pipeline import events, facts, outcomes
 from pipeline.batch import Batch
 from pipeline.components import Connector, ConnectorSpec, Context, Table
 from pipeline.events import Event
 from pipeline.fingerprint import MASKS, Fingerprinter, Mask, Override
+from pipeline.native import HAS_NATIVE, native
 from pipeline.outcomes import (
     AssetFailed,
     AssetMaterialized,
@@ -127,6 +129,7 @@ class AlertsConnector:
         self._config, self._log = config, context.log
         self._full_said = False
         self._told_edges = False
+        self._twin = native.AlertSelection(events, facts, outcomes) if HAS_NATIVE else None
         # Looked up by type: most outcomes (planned, inner, skipped) are none of ours and cost one lookup.
         self._handlers: dict[type, Callable[[Event, Any], Sequence[Item]]] = {
             AssetPlanned: self._planned,
@@ -141,24 +144,32 @@ class AlertsConnector:
 
     async def process(self, batch: Batch[Event], /) -> Sequence[Item]:
         """Findings in the order of the events that led to them."""
-        handlers = self._handlers
+        if self._twin is not None:
+            edges, said = (self._edges.table, self._edges.said) if self._edges else (None, {})
+            return self._twin.process(batch.items, self._subjects.table, self._waiting, edges, said, self._add)
         given: list[Item] = []
         for event in batch.items:
-            failed: list[AssetFailed] = []
-            for outcome in event.outcomes:
-                handler = handlers.get(type(outcome))
-                if handler is None:
-                    continue
-                if failed and not (type(outcome) is AssetFailed and _alike(failed[0], outcome)):
-                    given += self._assets_failed(event, failed)
-                    failed = []
-                if type(outcome) is AssetFailed:
-                    failed.append(outcome)
-                else:
-                    given += handler(event, outcome)
-            if failed:
-                given += self._assets_failed(event, failed)
+            if event.outcomes:
+                self._add(event, given)
         return given
+
+    def _add(self, event: Event, given: list[Item]) -> None:
+        """Add what one event gives."""
+        handlers = self._handlers
+        failed: list[AssetFailed] = []
+        for outcome in event.outcomes:
+            handler = handlers.get(type(outcome))
+            if handler is None:
+                continue
+            if failed and not (type(outcome) is AssetFailed and _alike(failed[0], outcome)):
+                given += self._assets_failed(event, failed)
+                failed = []
+            if type(outcome) is AssetFailed:
+                failed.append(outcome)
+            else:
+                given += handler(event, outcome)
+        if failed:
+            given += self._assets_failed(event, failed)
 
     async def flush(self, now_ns: int) -> Sequence[Item]:
         """Once after a start, all edges known (docs/decisions/0010)."""

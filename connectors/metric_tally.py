@@ -5,14 +5,17 @@ asset that is wiped in the middle of a batch is the caller's to apply before (se
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from connectors.metric_labels import label_value
 from connectors.metric_readings import PassRateLabels, amount, amounts, number, pass_rate, schema_of
+from pipeline import events, outcomes
 from pipeline.clock import DAY, seconds
 from pipeline.facts import Metadata
+from pipeline.native import native
 from pipeline.outcomes import (
     AssetFailed,
     AssetGone,
@@ -192,3 +195,20 @@ _TAKES: Final[Mapping[type, Callable[[Tally, Any, int], None]]] = {
     StepEnded: Tally._step_ended,
     AssetGone: Tally._gone,
 }
+
+
+def twin_of(reading: Reading) -> "native.MetricTally":
+    """What takes the outcomes of a batch at once; there must be twins."""
+    labels = reading.checks
+    asked = [*chain(*labels.failed_of_total), *labels.failed_alone, *labels.rate]
+    return native.MetricTally(
+        events,
+        outcomes,
+        Latest,
+        list(reading.rows.items()),
+        reading.written,
+        reading.values,
+        asked,
+        label_value,
+        lambda check: pass_rate(check, labels),
+    )

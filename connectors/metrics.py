@@ -15,12 +15,13 @@ from connectors.metric_holding import Holding
 from connectors.metric_readings import PassRateLabels, number
 from connectors.metric_series import Series
 from connectors.metric_subjects import Subjects
-from connectors.metric_tally import Reading, Subject, Tally
+from connectors.metric_tally import Reading, Subject, Tally, twin_of
 from pipeline.batch import Batch
 from pipeline.components import ConnectorSpec, Context
 from pipeline.events import Event
 from pipeline.log_levels import count_levels
 from pipeline.names_metrics import METRICS
+from pipeline.native import HAS_NATIVE
 from pipeline.options import Duration
 from pipeline.signals import Labels, Sample, Signal
 
@@ -99,6 +100,7 @@ class Metrics:
             config.metadata_values,
             PassRateLabels(config.failed_of_total, config.failed_alone, config.pass_rate),
         )
+        self._twin = twin_of(self._reading) if HAS_NATIVE else None
 
     async def process(self, batch: Batch[Event], /) -> Sequence[Sample]:
         """Sum the batch up; the figures are given by `flush`."""
@@ -118,15 +120,21 @@ class Metrics:
 
     def _tallied(self, events: Sequence[Event]) -> list[Tally]:
         """The batch summed up; in several parts where something is gone: there the order within the batch matters."""
-        tally = Tally(self._reading)
-        tallies = [tally]
-        for event in events:
-            if event.outcomes:
-                held = self._holding
-                tally.take(held.settled(event.outcomes) if held else event.outcomes, event.now_ns)
-                if tally.gone:
-                    tally = Tally(self._reading)
-                    tallies.append(tally)
+        tallies, held = [Tally(self._reading)], self._holding
+
+        def take(event: Event) -> Tally:
+            tally = tallies[-1]
+            tally.take(held.settled(event.outcomes) if held else event.outcomes, event.now_ns)
+            if tally.gone:
+                tallies.append(Tally(self._reading))
+            return tallies[-1]
+
+        if self._twin is not None and not held:
+            self._twin.take(events, tallies[0], take)
+        else:
+            for event in events:
+                if event.outcomes:
+                    take(event)
         for level, records in count_levels(events).items():
             tallies[0].count(("dagster_log_records_total", level), records)
         return tallies

@@ -11,6 +11,7 @@ that `parts` returns is in the hash, and nothing else, so that it can be shown t
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -64,6 +65,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
 
 
+_REMEMBERED: Final = 512
+"""Lines and frames whose masked form is remembered, each of up to LINE_LENGTH characters: a failure comes again."""
+
 _DATE = r"\d{4}[-/]\d{2}[-/]\d{2}"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?"
 # Letters and digits by turns (pod names), or hexadecimal digits (short hashes).
@@ -115,6 +119,7 @@ class Fingerprinter:
         out = frozenset(without)
         kept = [*extra, *(mask for mask in MASKS if mask.name not in out)]
         self._masks = tuple((re.compile(mask.pattern), f"<{mask.name}>") for mask in kept)
+        self._remembered = lru_cache(_REMEMBERED)(self._mask)
         self._overrides = tuple(overrides)
         self._deployment = deployment
 
@@ -143,7 +148,7 @@ class Fingerprinter:
             check=check,
             chain=_chain(error) if error else (),
             frames=_frames(error.frames) if error else (),
-            message=self.masked(message, _names(partition, run)),
+            message=self.masked(message, _names(partition, run)) if message else (),
             deployment=self._deployment,
         )
 
@@ -158,6 +163,9 @@ class Fingerprinter:
             if name not in line:
                 continue  # nearly always: each run's id would be an expression of its own to compile
             line = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<partition>", line)
+        return self._remembered(line) if len(line) <= LINE_LENGTH else self._mask(line)
+
+    def _mask(self, line: str) -> str:
         for pattern, mark in self._masks:
             line = pattern.sub(mark, line)
         return line
@@ -193,12 +201,18 @@ def _frames(frames: Sequence[str]) -> tuple[str, ...]:
     """The innermost user frames as `folder/file:function`; recursion counts once, release folders do not count."""
     short: list[str] = []
     for frame in frames:
-        path, _, function = frame.rpartition(":")
-        name = "/".join(re.split(r"[\\/]", path)[-2:])
-        masked = re.sub(r"\b(?=[a-z_-]*\d)[0-9a-f]{7,}\b|\d+(?:\.\d+)+", "<release>", name)
-        if not short or short[-1] != f"{masked}:{function}":
-            short.append(f"{masked}:{function}")
+        masked = _frame(frame) if len(frame) <= LINE_LENGTH else _frame.__wrapped__(frame)
+        if not short or short[-1] != masked:
+            short.append(masked)
     return tuple(short[-FRAMES:])
+
+
+@lru_cache(_REMEMBERED)
+def _frame(frame: str) -> str:
+    path, _, function = frame.rpartition(":")
+    name = "/".join(re.split(r"[\\/]", path)[-2:])
+    masked = re.sub(r"\b(?=[a-z_-]*\d)[0-9a-f]{7,}\b|\d+(?:\.\d+)+", "<release>", name)
+    return f"{masked}:{function}"
 
 
 def _names(partition: str | None, run: str) -> list[str]:

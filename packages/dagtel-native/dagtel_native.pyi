@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
+from pipeline.components import Table
 from pipeline.events import Detail, Event
 from pipeline.facts import Metadata, RunFacts
 from pipeline.lineage import Catalog
-from pipeline.outcomes import AssetMaterialized
+from pipeline.outcomes import AssetMaterialized, CheckEvaluated
 from pipeline.signals import LogRecord, Span
 
 T = TypeVar("T")
@@ -119,6 +120,33 @@ class Needles:
     ) -> None: ...
     def suspicious(self, text: str) -> bool: ...
     def suspects(self, records: Sequence[object]) -> list[int] | None: ...
+
+class AlertSelection:
+    def __init__(self, events: ModuleType, facts: ModuleType, outcomes: ModuleType) -> None: ...
+    def process(
+        self,
+        events: Sequence[Event],
+        failing: Table[str, int],
+        waiting: Table[str, Any],
+        edges: Table[str, tuple[str, ...]] | None,
+        said: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
+        rest: Callable[[Event, list[Any]], None],
+    ) -> list[Any]: ...
+
+class MetricTally:
+    def __init__(
+        self,
+        events: ModuleType,
+        outcomes: ModuleType,
+        latest: type[Any],
+        rows: Sequence[tuple[str, Sequence[str]]],
+        written: Sequence[str],
+        values: Sequence[str],
+        checks: Sequence[str],
+        label: Callable[[str], str],
+        rate: Callable[[CheckEvaluated], float],
+    ) -> None: ...
+    def take(self, events: Sequence[Event], tally: Any, rest: Callable[[Event], Any]) -> None: ...
 
 class LevelCounter:
     def __init__(self, event: type[Event], by_type: Mapping[str, str], level: Callable[[Event], str]) -> None: ...

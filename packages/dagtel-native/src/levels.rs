@@ -8,7 +8,10 @@ use pyo3::types::{PyBytes, PyString, PyType};
 use std::collections::HashMap;
 
 const LEVELS: [&str; 5] = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
-const LOOKED_INTO: [&str; 2] = ["LOG", "ASSET_CHECK_EVALUATION"];
+const LOG: &str = "LOG";
+const LOOKED_INTO: [&str; 2] = [LOG, "ASSET_CHECK_EVALUATION"];
+/// The one level of a LOG entry whose message is looked at.
+const ERROR: i64 = 40;
 
 /// Counts levels. `by_type`: those that an event type tells alone. `level`: `(event) -> str`, asked where an event's
 /// message or detail decides.
@@ -68,10 +71,15 @@ impl LevelCounter {
     /// What the type says, or the level that Dagster gave.
     fn told<'py>(&self, event: &Bound<'py, PyAny>) -> Option<Bound<'py, PyString>> {
         let [kind, level] = self.event.read(event)?;
-        let name = match self.by_type.get(text(&kind)?) {
-            Some(told) => told.as_ref()?,
-            None => {
+        let kind = text(&kind)?;
+        let name = match self.by_type.get(kind) {
+            Some(Some(told)) => told,
+            Some(None) if kind != LOG => return None,
+            told => {
                 let number: i64 = level.extract().ok()?;
+                if told.is_some() && number == ERROR {
+                    return None;
+                }
                 &self.names[(number.div_euclid(10).clamp(1, 5) - 1) as usize]
             }
         };

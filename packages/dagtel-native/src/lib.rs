@@ -3,6 +3,7 @@
 //! Each does what is common and says `None` to all else: what is rare, odd or wrong is done by the Python function whose
 //! twin it is, which alone says what is right. Tests hold the two against each other.
 
+mod alert_selection;
 mod details;
 mod enriching;
 mod entries;
@@ -18,6 +19,8 @@ mod log_facts;
 mod log_lines;
 mod log_records;
 mod loki_push;
+mod metric_sums;
+mod metric_tally;
 mod nanos;
 mod needles;
 mod otlp_spans;
@@ -43,6 +46,8 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<log_records::LogRecords>()?;
     module.add_class::<event_ids::EventIds>()?;
     module.add_class::<enriching::Enricher>()?;
+    module.add_class::<alert_selection::AlertSelection>()?;
+    module.add_class::<metric_tally::MetricTally>()?;
     module.add_class::<id_chunks::IdChunks>()?;
     module.add_class::<stamps::Stamps>()?;
     module.add_class::<events::EventDecoder>()

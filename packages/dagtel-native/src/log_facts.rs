@@ -299,7 +299,7 @@ fn is_of(object: &Bound<'_, PyAny>, class: &Py<PyType>) -> bool {
     object.get_type_ptr() == class.as_ptr().cast()
 }
 
-fn class<'py>(module: &Bound<'py, PyModule>, name: &str) -> PyResult<Bound<'py, PyType>> {
+pub fn class<'py>(module: &Bound<'py, PyModule>, name: &str) -> PyResult<Bound<'py, PyType>> {
     Ok(module.getattr(name)?.cast_into::<PyType>()?)
 }
 
