@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from connectors.alert_checks import check_words
+from connectors.alert_subjects import Healed
 from pipeline.alert_facts import with_facts
 from pipeline.events import Event
 from pipeline.facts import ErrorInfo
@@ -169,6 +170,34 @@ class Findings:
             trace=_filled(self._links.trace, quoted),
             dashboard=_filled(self._links.dashboard, quoted),
         )
+
+
+def recovered(
+    healed: Healed,
+    event: Event,
+    at_ns: int,
+    asset: str = "",
+    check: str = "",
+    step: str = "",
+    job: str = "",
+    run: str = "",
+) -> Alert:
+    """The end of a problem. `at_ns`: when its subject was well; `run`: the run that was, "" if that is not known."""
+    return Alert(
+        kind=healed.kind,
+        state="recovered",
+        severity="INFO",
+        fingerprint=healed.fingerprint,
+        now_ns=event.now_ns,
+        first_ns=at_ns,
+        last_ns=at_ns,
+        asset=asset,
+        check=check,
+        step_key=step,
+        job=job,
+        run_id=run,
+        partition=healed.partition,
+    )
 
 
 def _draft(kind: str, title: str, event: Event, run: str, job: str, at_ns: int, error: ErrorInfo | None) -> Alert:

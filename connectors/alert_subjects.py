@@ -4,6 +4,8 @@ A subject is what can fail and be well again: an asset, a check of one, a step o
 partition by itself. A failure that does not say its partition is healed by any success of the subject, and a success
 that does not say its partition heals them all: never healing would be worse than healing early.
 
+Only a success that is not older than the failure heals: partitions of the input are not read in the order of time.
+
 One row a subject and partition, so that a thousand failing partitions cost one row each time, not a thousand.
 """
 
@@ -18,6 +20,7 @@ class Failing(msgspec.Struct, frozen=True, gc=False):
 
     fingerprints: tuple[str, ...]
     kind: str
+    last_ns: int = 0  # when it failed last, by the events' own clocks; not later than it was read
 
 
 class Healed(msgspec.Struct, frozen=True, gc=False):
@@ -35,6 +38,11 @@ def subjects(alert: Alert) -> list[str]:
     if alert.asset:
         return [asset_subject(asset) for asset in alert.assets or (alert.asset,)]
     return [step_subject(alert.job, alert.step_key) if alert.step_key else job_subject(alert.job)]
+
+
+def failed_ns(alert: Alert) -> int:
+    """When it failed; no later than it was read, for a clock that is ahead would outlive successes."""
+    return min(alert.last_ns, alert.now_ns)
 
 
 def asset_subject(asset: str) -> str:
@@ -74,28 +82,29 @@ class Subjects:
 
     def _fail(self, alert: Alert, name: str) -> bool:
         key = (name, (alert.partition or "") if alert.asset else "")
-        known = self._failing.get(key)
+        known, last_ns = self._failing.get(key), failed_ns(alert)
         if known is None:
             if len(self._failing) >= self._limit:
                 return False
-            self._failing.put(key, Failing((alert.fingerprint,), alert.kind))
+            self._failing.put(key, Failing((alert.fingerprint,), alert.kind, last_ns))
             self.table.put(name, (self.table.get(name) or 0) + 1)
             self._keys_of.setdefault(name, set()).add(key)
-        elif alert.fingerprint not in known.fingerprints:
-            self._failing.put(key, Failing((*known.fingerprints, alert.fingerprint), alert.kind))
+        elif alert.fingerprint not in known.fingerprints or last_ns > known.last_ns:
+            fingerprints = tuple(dict.fromkeys((*known.fingerprints, alert.fingerprint)))
+            kind = known.kind if alert.fingerprint in known.fingerprints else alert.kind
+            self._failing.put(key, Failing(fingerprints, kind, max(last_ns, known.last_ns)))
         return True
 
-    def heal(self, name: str, partition: str | None) -> list[Healed]:
-        """What a success of the subject puts an end to; forgotten with it."""
+    def heal(self, name: str, partition: str | None, at_ns: int) -> list[Healed]:
+        """What a success of the subject at this time puts an end to; forgotten with it."""
         count = self.table.get(name)
         if count is None:
             return []
-        keys = self._keys(name, partition, count)
+        problems = [(key, self._failing.get(key)) for key in self._keys(name, partition, count)]
+        over = [(key, problem) for key, problem in problems if problem is not None and problem.last_ns <= at_ns]
+        keys = [key for key, _ in over]
         healed = [
-            Healed(print_, problem.kind, key[1] or None)
-            for key in keys
-            if (problem := self._failing.get(key)) is not None
-            for print_ in problem.fingerprints
+            Healed(print_, problem.kind, key[1] or None) for key, problem in over for print_ in problem.fingerprints
         ]
         for key in keys:
             self._failing.delete(key)
@@ -112,7 +121,7 @@ class Subjects:
     def _keys(self, name: str, partition: str | None, count: int) -> list[tuple[str, str]]:
         if partition is None or self._whole_assets:
             return sorted(self._all(name, count))
-        return [key for key in ((name, partition), (name, "")) if key in self._failing]
+        return [key for key in dict.fromkeys(((name, partition), (name, ""))) if key in self._failing]
 
     def _all(self, name: str, count: int) -> set[tuple[str, str]]:
         """The rows of the subject, `count` of them. From an index that is made anew where it is found to be wrong.

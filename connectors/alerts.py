@@ -7,7 +7,8 @@ Rules (docs/alerts.md has them in full):
 - What a step that makes several assets fails to make at once is one finding, of the step (docs/decisions/0014).
 - Only the last attempt counts. A failed blocking check is told once, as the check.
 - What was stopped from outside waits for the run's end: of a cancelled run nothing is told.
-- A success is told only where something was wrong.
+- A success is told only where something was wrong, and ends only what failed before it. A failure that is read after
+  a later success is over at once: partitions of the input are not read in the order of time.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -18,14 +19,17 @@ import msgspec
 
 from connectors.alert_backfills import Backfills
 from connectors.alert_edges import KnownEdges
-from connectors.alert_findings import Findings, LinkTemplates, template_fault
+from connectors.alert_findings import Findings, LinkTemplates, recovered, template_fault
 from connectors.alert_subjects import (
     Subjects,
     asset_subject,
     check_subject,
+    failed_ns,
     job_subject,
     step_subject,
+    subjects,
 )
+from connectors.alert_wells import Wells
 from pipeline import events, facts, outcomes
 from pipeline.batch import Batch
 from pipeline.components import Connector, ConnectorSpec, Context, Table
@@ -122,6 +126,7 @@ class AlertsConnector:
         links = LinkTemplates(config.run_url, config.trace_url, config.dashboard_url)
         self._findings = Findings(fingerprinter, links, config.strip_prefixes)
         self._subjects = Subjects(context.state, config.max_open, whole_assets=config.resolve == "asset")
+        self._wells = Wells(context.state, whole_assets=config.resolve == "asset")
         self._waiting: Table[str, Waiting] = context.state.table("waiting", str, Waiting, version=1)
         self._ended: Table[str, Ended] = context.state.table("ended", str, Ended, version=1)
         self._backfills = Backfills(context.state)
@@ -144,13 +149,17 @@ class AlertsConnector:
 
     async def process(self, batch: Batch[Event], /) -> Sequence[Item]:
         """Findings in the order of the events that led to them."""
+        self._wells.begin()
         if self._twin is not None:
             edges, said = (self._edges.table, self._edges.said) if self._edges else (None, {})
-            return self._twin.process(batch.items, self._subjects.table, self._waiting, edges, said, self._add)
-        given: list[Item] = []
-        for event in batch.items:
-            if event.outcomes:
-                self._add(event, given)
+            tables = self._subjects.table, self._waiting, edges, said, self._wells.fresh
+            given = self._twin.process(batch.items, *tables, self._add)
+        else:
+            given = []
+            for event in batch.items:
+                if event.outcomes:
+                    self._add(event, given)
+        self._wells.keep()
         return given
 
     def _add(self, event: Event, given: list[Item]) -> None:
@@ -190,8 +199,7 @@ class AlertsConnector:
         if self._edges is not None and (edges := self._edges.learn(o, event.now_ns)) is not None:
             given.append(edges)
         name = asset_subject(o.asset)
-        if name in self._subjects:
-            given += self._well(event, name, o.partition, o.at_ns, asset=o.asset, job=o.job, run=o.run)
+        given += self._well(event, name, o.partition, o.at_ns, asset=o.asset, job=o.job, run=o.run)
         return given
 
     def _assets_failed(self, event: Event, together: Sequence[AssetFailed]) -> Sequence[Item]:
@@ -200,29 +208,25 @@ class AlertsConnector:
         finding = self._findings.assets_failed(event, together)
         if (planned := self._backfills.partitions(event.run, together[0].asset)) > 1:
             finding = msgspec.structs.replace(finding, planned=planned)
-        return self._failed(finding, together[0].interrupted)
+        return self._failed(event, finding, together[0].interrupted)
 
     def _check_evaluated(self, event: Event, o: CheckEvaluated) -> Sequence[Item]:
         if not o.passed:
-            return self._failed(self._findings.check_failed(event, o), interrupted=False)
+            return self._failed(event, self._findings.check_failed(event, o), interrupted=False)
         name = check_subject(o.asset, o.check)
-        if name not in self._subjects:
-            return ()
         return self._well(event, name, o.partition, o.at_ns, asset=o.asset, check=o.check, job=o.job, run=o.run)
 
     def _check_raised(self, event: Event, o: CheckRaised) -> Sequence[Item]:
-        return self._failed(self._findings.check_raised(event, o), o.interrupted)
+        return self._failed(event, self._findings.check_raised(event, o), o.interrupted)
 
     def _step_ended(self, event: Event, o: StepEnded) -> Sequence[Item]:
         if o.status == "success":
             name = step_subject(o.job, o.step)
-            if name not in self._subjects:
-                return ()
             return self._well(event, name, None, o.at_ns, job=o.job, step=o.step, run=o.run)
         return ()
 
     def _step_raised(self, event: Event, o: StepRaised) -> Sequence[Item]:
-        return self._failed(self._findings.step_failed(event, o), o.interrupted)
+        return self._failed(event, self._findings.step_failed(event, o), o.interrupted)
 
     def _run_ended(self, event: Event, o: RunEnded) -> Sequence[Item]:
         waiting = self._waiting.get(o.run)
@@ -235,28 +239,29 @@ class AlertsConnector:
         if o.status == "canceled":
             return ()
         if waiting is not None:
-            return self._told([msgspec.structs.replace(f, now_ns=event.now_ns) for f in waiting.findings])
+            return self._told(event, [msgspec.structs.replace(f, now_ns=event.now_ns) for f in waiting.findings])
         if o.status == "failure" and not o.raised:
             unmade = [other for other in event.outcomes if isinstance(other, AssetSkipped)]
-            return self._told([self._findings.run_failed(event, o, unmade)])
+            return self._told(event, [self._findings.run_failed(event, o, unmade)])
         return ()
 
     # --- what comes of it ---
 
-    def _failed(self, finding: Alert, interrupted: bool) -> Sequence[Item]:
+    def _failed(self, event: Event, finding: Alert, interrupted: bool) -> Sequence[Item]:
         if not interrupted or not finding.run_id:
-            return self._told([finding])
+            return self._told(event, [finding])
         ended = self._ended.get(finding.run_id)
         if ended is not None:
-            return () if ended.canceled else self._told([finding])
+            return () if ended.canceled else self._told(event, [finding])
         waiting = self._waiting.get(finding.run_id)
         if waiting is None and len(self._waiting) >= self._config.max_waiting:
-            return self._told([finding])
+            return self._told(event, [finding])
         before = waiting.findings if waiting else ()
         self._waiting.put(finding.run_id, Waiting((*before, finding)))
         return ()
 
-    def _told(self, findings: Sequence[Alert]) -> Sequence[Item]:
+    def _told(self, event: Event, findings: Sequence[Alert]) -> Sequence[Item]:
+        given: list[Item] = []
         for finding in findings:
             if not self._subjects.fail(finding) and not self._full_said:
                 self._full_said = True
@@ -264,7 +269,17 @@ class AlertsConnector:
                     "Too many open problems, recoveries of further ones will not be noticed.",
                     extra={"max_open": self._config.max_open},
                 )
-        return findings
+            given.append(finding)
+            partition = finding.partition if finding.asset else None
+            for place, name in enumerate(subjects(finding)):
+                over_ns = self._wells.since(name, partition)
+                if over_ns > failed_ns(finding):
+                    asset = finding.assets[place] if finding.assets else finding.asset
+                    given += [
+                        recovered(healed, event, over_ns, asset, finding.check, finding.step_key, finding.job)
+                        for healed in self._subjects.heal(name, partition or "", over_ns)
+                    ]
+        return given
 
     def _remember(self, run: str, ended: Ended) -> None:
         self._ended.put(run, ended)
@@ -286,23 +301,13 @@ class AlertsConnector:
         job: str = "",
         run: str = "",
     ) -> Sequence[Item]:
+        at_ns = min(at_ns, event.now_ns)
+        self._wells.well(name, partition, at_ns)
+        if name not in self._subjects:
+            return ()
         return [
-            Alert(
-                kind=healed.kind,
-                state="recovered",
-                severity="INFO",
-                fingerprint=healed.fingerprint,
-                now_ns=event.now_ns,
-                first_ns=at_ns,
-                last_ns=at_ns,
-                asset=asset,
-                check=check,
-                step_key=step,
-                job=job,
-                run_id=run,
-                partition=healed.partition,
-            )
-            for healed in self._subjects.heal(name, partition)
+            recovered(healed, event, at_ns, asset, check, step, job, run)
+            for healed in self._subjects.heal(name, partition, at_ns)
         ]
 
 

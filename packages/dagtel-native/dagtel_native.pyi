@@ -130,6 +130,7 @@ class AlertSelection:
         waiting: Table[str, Any],
         edges: Table[str, tuple[str, ...]] | None,
         said: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
+        fresh: dict[str, int],
         rest: Callable[[Event, list[Any]], None],
     ) -> list[Any]: ...
 

@@ -12,7 +12,7 @@ def failing(partition: str | None) -> Alert:
 
 
 def healed(subjects: Subjects) -> list[str | None]:
-    return [problem.partition for problem in subjects.heal(ORDERS, None)]
+    return [problem.partition for problem in subjects.heal(ORDERS, None, 1)]
 
 
 def opened(state: MemoryState) -> Subjects:
@@ -33,7 +33,7 @@ def test_a_success_without_partition_heals_all_partitions_and_no_other_subject()
     subjects = opened(MemoryState())
     for partition in ("2", "1", "3"):
         subjects.fail(failing(partition))
-    subjects.heal(ORDERS, "3")
+    subjects.heal(ORDERS, "3", 1)
     assert healed(subjects) == ["1", "2"]
     assert ORDERS not in subjects
 
@@ -52,7 +52,7 @@ def test_a_success_whose_call_was_undone_comes_again() -> None:
     for partition in ("1", "2"):
         subjects.fail(failing(partition))
     begin(state)
-    subjects.heal(ORDERS, "1")
+    subjects.heal(ORDERS, "1", 1)
     undo(state)
     assert healed(subjects) == ["1", "2"]
 

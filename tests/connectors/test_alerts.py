@@ -1,9 +1,13 @@
 """What fails becomes a finding, what is well again ends it, and nothing else is said."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
+import anyio
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connectors.alerts import SPEC, AlertsConfig, Item
 from pipeline.batch import WHOLE, Batch
@@ -33,6 +37,7 @@ from pipeline.testing.context import FakeContext, MemoryState
 pytestmark = pytest.mark.anyio
 
 ERROR = ErrorInfo("TimeoutError", "no answer after 30s", file="load.py", line=45, stack="Traceback …")
+T = TypeVar("T", bound=msgspec.Struct)
 START = 1_700_000_000_000_000_000
 
 
@@ -54,14 +59,29 @@ def failed(
     interrupted: bool = False,
     failed_check: bool = False,
     run: str = "r1",
+    minutes: float = 0,
 ) -> AssetFailed:
     return AssetFailed(
-        run, "nightly", "s", 1, asset, partition, at(0), None, error, interrupted=interrupted, failed_check=failed_check
+        run,
+        "nightly",
+        "s",
+        1,
+        asset,
+        partition,
+        at(minutes),
+        None,
+        error,
+        interrupted=interrupted,
+        failed_check=failed_check,
     )
 
 
-def made(asset: str = "raw/orders", partition: str | None = None, tags: Sequence[str] = ()) -> AssetMaterialized:
-    return AssetMaterialized("r2", "nightly", "s", 1, asset, partition, at(5), None, True, {}, dict.fromkeys(tags, "1"))
+def made(
+    asset: str = "raw/orders", partition: str | None = None, tags: Sequence[str] = (), minutes: float = 5
+) -> AssetMaterialized:
+    return AssetMaterialized(
+        "r2", "nightly", "s", 1, asset, partition, at(minutes), None, True, {}, dict.fromkeys(tags, "1")
+    )
 
 
 def step(
@@ -87,6 +107,11 @@ def check(
 
 def raised(interrupted: bool = False) -> StepRaised:
     return StepRaised("r1", "nightly", "s", 1, at(0), None, ERROR, interrupted)
+
+
+def when(minutes: float, outcome: T) -> T:
+    """The outcome of another time."""
+    return msgspec.structs.replace(outcome, at_ns=at(minutes))
 
 
 class Alerts:
@@ -173,7 +198,7 @@ async def test_a_success_without_a_partition_heals_all_and_a_failure_without_one
     alerts = Alerts()
     await alerts(event(0, failed(partition="a"), failed(partition="b"), failed("other", "a")))
     assert [a.partition for a in await alerts.alerts(event(1, made()))] == ["a", "b"]
-    await alerts(event(2, failed()))
+    await alerts(event(2, failed(minutes=2)))
     assert [a.partition for a in await alerts.alerts(event(3, made(partition="z")))] == [None]
 
 
@@ -528,8 +553,92 @@ async def test_beyond_the_limit_failures_are_still_told() -> None:
     assert told(await alerts.alerts(event(1, made("a"), made("b")))) == [("recovered", "asset_failure", "a")]
 
 
-async def test_state_holds_no_row_once_all_is_well() -> None:
+async def test_a_success_ends_only_what_failed_before_it() -> None:
+    alerts = Alerts()
+    (finding,) = await alerts.alerts(event(9, failed(minutes=8)))
+    assert await alerts(event(9, made(minutes=7))) == []
+    alerts.restart()
+    (over,) = await alerts.alerts(event(9, made(minutes=8)))
+    assert (over.state, over.fingerprint, over.last_ns) == ("recovered", finding.fingerprint, at(8))
+
+
+async def test_of_two_failures_the_later_has_to_be_outlived() -> None:
+    alerts = Alerts()
+    await alerts(event(9, failed(minutes=8)), event(9, failed(minutes=3)))
+    assert await alerts(event(9, made(minutes=5))) == []
+    assert told(await alerts.alerts(event(9, made(minutes=9)))) == [("recovered", "asset_failure", "raw/orders")]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_failure_that_is_read_after_a_later_success_is_over_at_once(restarted: bool) -> None:
+    alerts = Alerts()
+    success = event(9, *(when(5, o) for o in (made(), check(True), step("success"), run_ended("success"))))
+    failure = event(9, *(when(4, o) for o in (failed(), check(False), raised(), run_ended())))
+    if restarted:
+        await alerts(success)
+        alerts.restart()
+        found = await alerts.alerts(failure)
+    else:
+        found = await alerts.alerts(success, failure)
+    assert told(found) == [
+        (state, kind, name)
+        for kind, name in (
+            ("asset_failure", "raw/orders"), ("check_failure", "unique"), ("run_failure", "s"),
+            ("run_failure", "nightly"),
+        )
+        for state in ("failing", "recovered")
+    ]  # fmt: skip
+    assert found[1].last_ns == at(5)
+    assert (
+        await alerts(event(10, *(when(10, o) for o in (made(), check(True), step("success"), run_ended("success")))))
+        == []
+    )
+
+
+async def test_of_what_a_step_took_along_only_what_was_made_since_is_over() -> None:
+    alerts = Alerts()
+    await alerts(event(9, made("b", minutes=5)))
+    found = await alerts.alerts(event(9, missing("a"), missing("b"), missing("c")))
+    assert [(a.state, a.asset) for a in found] == [("failing", "a"), ("recovered", "b")]
+    assert found[1].fingerprint == found[0].fingerprint
+
+
+async def test_a_clock_that_is_ahead_does_not_outlive_successes() -> None:
+    alerts = Alerts()
+    await alerts(event(1, failed(minutes=600)))
+    assert told(await alerts.alerts(event(2, made(minutes=2)))) == [("recovered", "asset_failure", "raw/orders")]
+    await alerts(event(3, made(minutes=600)))
+    assert told(await alerts.alerts(event(4, failed(minutes=4)))) == [("failing", "asset_failure", "raw/orders")]
+
+
+RUNS = st.lists(
+    st.tuples(st.sampled_from(("a", "b")), st.sampled_from((None, "p", "q")), st.booleans()), min_size=1, max_size=12
+)
+
+
+@given(RUNS, st.lists(st.integers(0, 2), min_size=12, max_size=12), st.permutations(range(3)), st.booleans())
+def test_in_whatever_order_partitions_are_read_the_same_assets_fail_in_the_end(
+    runs: list[tuple[str, str | None, bool]], parts: list[int], order: list[int], whole: bool
+) -> None:
+    """Each run in one partition of the input, partitions one after the other."""
+
+    def event_of(minute: int) -> Event:
+        asset, partition, well = runs[minute]
+        outcome = made(asset, partition, minutes=minute) if well else failed(asset, partition, minutes=minute)
+        return event(100, outcome)
+
+    def left(minutes: Sequence[int]) -> object:
+        alerts = Alerts(AlertsConfig(resolve="asset" if whole else "partition"))
+        for minute in minutes:
+            anyio.run(alerts, event_of(minute))
+        return {key: row.value for key, row in alerts.state.stored.items() if key[0] == "failing_subjects"}
+
+    minutes = range(len(runs))
+    assert left([m for part in order for m in minutes if parts[m] == part]) == left(minutes)
+
+
+async def test_once_all_is_well_state_holds_only_since_when() -> None:
     alerts = Alerts()
     await alerts(event(0, failed(partition="a"), step(), raised()), event(HOUR / MINUTE, check(False)))
     await alerts(event(1, made(partition="a"), step("success"), run_ended("success"), check(True)))
-    assert alerts.state.stored == {}
+    assert {table for table, _ in alerts.state.stored} == {"well"}

@@ -1,7 +1,8 @@
 //! `connectors.alerts.AlertsConnector.process`: most events give no finding, and those are passed over here.
 
-use crate::log_facts::{class, text};
+use crate::log_facts::{class, text, whole};
 use crate::slots::{next_few, Slots};
+use crate::texts::Texts;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyModule, PyTuple, PyType};
@@ -11,15 +12,20 @@ const FEW: usize = 64;
 
 /// Passes over events that neither give a finding nor change a table. `events`, `facts`, `outcomes`: the modules with
 /// these classes.
-#[pyclass(frozen)]
+#[pyclass]
 pub struct AlertSelection {
-    event: Slots<2>,
+    texts: Texts,
+    shapes: Shapes,
+}
+
+struct Shapes {
+    event: Slots<3>,
     run: Slots<2>,
     planned: Slots<2>,
-    made: Slots<3>,
-    step: Slots<3>,
-    check: Slots<3>,
-    run_ended: Slots<3>,
+    made: Slots<5>,
+    step: Slots<4>,
+    check: Slots<5>,
+    run_ended: Slots<4>,
     told: [Py<PyType>; 3],
 }
 
@@ -29,7 +35,9 @@ struct Known<'a, 'py> {
     waiting: &'a Bound<'py, PyAny>,
     edges: Option<&'a Bound<'py, PyAny>>,
     said: &'a Bound<'py, PyDict>,
+    fresh: &'a Bound<'py, PyDict>,
     any_fails: bool,
+    texts: &'a mut Texts,
 }
 
 #[pymethods]
@@ -42,40 +50,47 @@ impl AlertSelection {
     ) -> PyResult<Self> {
         let told = ["AssetFailed", "CheckRaised", "StepRaised"].map(|name| class(outcomes, name).map(Bound::unbind));
         let [failed, check_raised, step_raised] = told;
-        Ok(Self {
-            event: Slots::new(&class(events, "Event")?, ["outcomes", "run"])?,
+        let shapes = Shapes {
+            event: Slots::new(&class(events, "Event")?, ["outcomes", "run", "now_ns"])?,
             run: Slots::new(&class(facts, "RunFacts")?, ["backfill", "parent_run_id"])?,
             planned: Slots::new(&class(outcomes, "AssetPlanned")?, ["asset", "partition"])?,
-            made: Slots::new(&class(outcomes, "AssetMaterialized")?, ["asset", "metadata", "tags"])?,
-            step: Slots::new(&class(outcomes, "StepEnded")?, ["status", "job", "step"])?,
-            check: Slots::new(&class(outcomes, "CheckEvaluated")?, ["passed", "asset", "check"])?,
-            run_ended: Slots::new(&class(outcomes, "RunEnded")?, ["status", "job", "run"])?,
+            made: Slots::new(
+                &class(outcomes, "AssetMaterialized")?,
+                ["asset", "metadata", "tags", "partition", "at_ns"],
+            )?,
+            step: Slots::new(&class(outcomes, "StepEnded")?, ["status", "job", "step", "at_ns"])?,
+            check: Slots::new(&class(outcomes, "CheckEvaluated")?, ["passed", "asset", "check", "partition", "at_ns"])?,
+            run_ended: Slots::new(&class(outcomes, "RunEnded")?, ["status", "job", "run", "at_ns"])?,
             told: [failed?, check_raised?, step_raised?],
-        })
+        };
+        Ok(Self { texts: Texts::default(), shapes })
     }
 
     /// What all events give, in their order: `rest(event, given)` adds what one gives that is not passed over.
     ///
     /// `failing`, `waiting`, `edges`: the tables of subjects, runs and assets, `edges` None where none are learned.
-    /// `said`: asset → (its row of `edges`, the tags that told nothing new).
+    /// `said`: asset → (its row of `edges`, the tags that told nothing new). `fresh`: `connectors.alert_wells.Wells.fresh`.
     fn process<'py>(
-        &self,
+        &mut self,
         events: &Bound<'py, PyAny>,
         failing: &Bound<'py, PyAny>,
         waiting: &Bound<'py, PyAny>,
         edges: Option<&Bound<'py, PyAny>>,
         said: &Bound<'py, PyDict>,
+        fresh: &Bound<'py, PyDict>,
         rest: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyList>> {
         let given = PyList::empty(events.py());
         let (failing, waiting, edges) = (&rows(failing)?, &rows(waiting)?, edges.map(rows).transpose()?);
         let edges = edges.as_ref();
-        let mut known = Known { failing, waiting, edges, said, any_fails: !failing.is_empty()? };
+        let Self { texts, shapes } = self;
+        let any_fails = !failing.is_empty()?;
+        let mut known = Known { failing, waiting, edges, said, fresh, any_fails, texts };
         let (mut events, mut near) = (events.try_iter()?, Vec::new());
         while next_few(&mut events, &mut near)? {
-            near.iter().for_each(|event| self.event.fetch(event));
+            near.iter().for_each(|event| shapes.event.fetch(event));
             for event in &near {
-                if !self.is_quiet(event, &known)? {
+                if !shapes.is_quiet(event, &mut known)? {
                     rest.call1((event, &given))?;
                     known.any_fails = !failing.is_empty()?;
                 }
@@ -85,13 +100,13 @@ impl AlertSelection {
     }
 }
 
-impl AlertSelection {
+impl Shapes {
     #[inline]
-    fn is_quiet<'py>(&self, event: &Bound<'py, PyAny>, known: &Known<'_, 'py>) -> PyResult<bool> {
-        let Some([outcomes, run]) = self.event.read(event) else { return Ok(false) };
+    fn is_quiet<'py>(&self, event: &Bound<'py, PyAny>, known: &mut Known<'_, 'py>) -> PyResult<bool> {
+        let Some([outcomes, run, now]) = self.event.read(event) else { return Ok(false) };
         let Ok(outcomes) = outcomes.cast_exact::<PyTuple>() else { return Ok(false) };
         for outcome in outcomes.as_slice() {
-            if !self.gives_nothing(outcome, &run, known)? {
+            if !self.gives_nothing(outcome, &run, &now, known)? {
                 return Ok(false);
             }
         }
@@ -102,11 +117,12 @@ impl AlertSelection {
         &self,
         outcome: &Bound<'py, PyAny>,
         run: &Bound<'py, PyAny>,
-        known: &Known<'_, 'py>,
+        now: &Bound<'py, PyAny>,
+        known: &mut Known<'_, 'py>,
     ) -> PyResult<bool> {
-        if let Some([status, job, step]) = self.step.read(outcome) {
+        if let Some([status, job, step, at]) = self.step.read(outcome) {
             return match text(&status) {
-                Some("success") => known.is_well("step", &[&job, &step]),
+                Some("success") => known.stays_well("step", &[&job, &step], None, &at, now),
                 Some(_) => Ok(true),
                 None => Ok(false),
             };
@@ -114,20 +130,23 @@ impl AlertSelection {
         if let Some([asset, partition]) = self.planned.read(outcome) {
             return Ok((partition.is_none() || self.is_of_no_backfill(run)) && known.knows(&asset)?);
         }
-        if let Some([asset, metadata, tags]) = self.made.read(outcome) {
-            return Ok(known.reads_the_same(&asset, &metadata, &tags)? && known.is_well("asset", &[&asset])?);
+        if let Some([asset, metadata, tags, partition, at]) = self.made.read(outcome) {
+            return Ok(known.reads_the_same(&asset, &metadata, &tags)?
+                && known.stays_well("asset", &[&asset], Some(&partition), &at, now)?);
         }
-        if let Some([passed, asset, check]) = self.check.read(outcome) {
+        if let Some([passed, asset, check, partition, at]) = self.check.read(outcome) {
             return match passed.cast_exact::<PyBool>() {
-                Ok(passed) if passed.is_true() => known.is_well("check", &[&asset, &check]),
+                Ok(passed) if passed.is_true() => {
+                    known.stays_well("check", &[&asset, &check], Some(&partition), &at, now)
+                }
                 _ => Ok(false),
             };
         }
-        if let Some([status, job, run]) = self.run_ended.read(outcome) {
+        if let Some([status, job, run, at]) = self.run_ended.read(outcome) {
             return Ok(text(&status) == Some("success")
                 && text(&run).is_some()
                 && !known.waiting.contains(run)?
-                && known.is_well("job", &[&job])?);
+                && known.stays_well("job", &[&job], None, &at, now)?);
         }
         Ok(!self.told.iter().any(|class| outcome.get_type_ptr() == class.as_ptr().cast()))
     }
@@ -142,18 +161,53 @@ impl AlertSelection {
 }
 
 impl<'py> Known<'_, 'py> {
-    /// Whether a success of the subject of this kind and these names would end nothing.
-    fn is_well(&self, kind: &str, names: &[&Bound<'py, PyAny>]) -> PyResult<bool> {
-        if !self.any_fails {
-            return Ok(true);
-        }
-        let mut subject = String::from(kind);
+    /// Whether a success of the subject of this kind and these names ends nothing; when it was is noted then.
+    fn stays_well(
+        &mut self,
+        kind: &str,
+        names: &[&Bound<'py, PyAny>],
+        partition: Option<&Bound<'py, PyAny>>,
+        at: &Bound<'py, PyAny>,
+        now: &Bound<'py, PyAny>,
+    ) -> PyResult<bool> {
+        let mut subject = String::with_capacity(96);
+        subject.push_str(kind);
         for name in names {
             let Some(name) = text(name) else { return Ok(false) };
             subject.push(':');
             subject.push_str(name);
         }
-        Ok(!self.failing.contains(subject)?)
+        let (Some(at_ns), Some(now_ns)) = (whole(at), whole(now)) else { return Ok(false) };
+        let partition = match partition.filter(|partition| !partition.is_none()) {
+            Some(partition) => match text(partition) {
+                Some(partition) => partition,
+                None => return Ok(false),
+            },
+            None => "",
+        };
+        if self.any_fails && self.failing.contains(&subject)? {
+            return Ok(false);
+        }
+        let (at_ns, at) = if at_ns <= now_ns { (at_ns, at) } else { (now_ns, now) };
+        subject.push('\0');
+        let end = subject.len();
+        subject.push_str(partition);
+        self.note(&subject, at_ns, at)?;
+        if !partition.is_empty() {
+            subject.truncate(end);
+            subject.push('\0');
+            self.note(&subject, at_ns, at)?;
+        }
+        Ok(true)
+    }
+
+    fn note(&mut self, subject: &str, at_ns: i64, at: &Bound<'py, PyAny>) -> PyResult<()> {
+        let key = self.texts.get(at.py(), subject).into_bound(at.py());
+        let before = self.fresh.get_item(&key)?.and_then(|before| whole(&before)).unwrap_or(0);
+        if at_ns > before {
+            self.fresh.set_item(key, at)?;
+        }
+        Ok(())
     }
 
     /// Whether the asset was heard of before.
