@@ -67,6 +67,25 @@ class Enricher:
         self, events: Sequence[Event], catalog: Catalog | None, runs: KnownRuns, headers: bool, asks: bool
     ) -> int: ...
 
+class LedgerTwin:
+    def __init__(
+        self,
+        events: ModuleType,
+        outcomes: ModuleType,
+        states: ModuleType,
+        rows: type[R],
+        in_run: Set[str],
+        in_step: Set[str],
+        heralds: Set[str],
+    ) -> None: ...
+    def take_all(
+        self,
+        events: Sequence[Event],
+        rows: Mapping[str, R],
+        step: Callable[[str, R, str], object],
+        rest: Callable[[int, Event], None],
+    ) -> int: ...
+
 class OtlpSpans:
     def __init__(self, kinds: ModuleType, scope: str) -> None: ...
     def request(self, spans: Sequence[Span]) -> bytes | None: ...

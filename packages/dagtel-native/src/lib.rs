@@ -12,6 +12,10 @@ mod id_chunks;
 mod id_table;
 mod ids;
 mod json;
+mod ledger;
+mod ledger_assets;
+mod ledger_parts;
+mod ledger_steps;
 mod levels;
 mod log_facts;
 mod log_lines;
@@ -39,6 +43,7 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<log_records::LogRecords>()?;
     module.add_class::<event_ids::EventIds>()?;
     module.add_class::<enriching::Enricher>()?;
+    module.add_class::<ledger::LedgerTwin>()?;
     module.add_class::<id_chunks::IdChunks>()?;
     module.add_class::<events::EventDecoder>()
 }
