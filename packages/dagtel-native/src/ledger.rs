@@ -131,7 +131,9 @@ impl LedgerTwin {
         let is_outside = text(&key)?.is_empty();
         let ways = if is_outside { &self.outside } else { &self.in_step };
         let way = ways.get(name).copied().unwrap_or(Way::Marked);
-        text(&run_id)?;
+        if text(&run_id)?.is_empty() {
+            return self.tell(event, parts.runless(&at, &detail)?);
+        }
         if way == Way::Rest {
             return Err(Rest);
         }
@@ -169,8 +171,12 @@ impl LedgerTwin {
             let assets = parts.step.get(of, step::ASSETS).ok_or(Rest)?;
             parts.annotated.write(event, annotated::ASSETS, &assets);
         }
+        self.tell(event, told)
+    }
+
+    fn tell<'py>(&self, event: &Bound<'py, PyAny>, told: Option<Bound<'py, PyAny>>) -> Done<()> {
         if let Some(told) = told {
-            parts.annotated.write(event, annotated::OUTCOMES, &tuple(&[], &told)?);
+            self.parts.annotated.write(event, annotated::OUTCOMES, &tuple(&[], &told)?);
         }
         Ok(())
     }
@@ -238,12 +244,17 @@ impl LedgerTwin {
         set(slots, run, run::PHASE, &PyString::intern(run.py(), phase))
     }
 
-    /// LOG of a step under way, or in a run in which nothing failed: it says nothing of any asset.
+    /// LOG of a step under way or that is to make nothing, or in a run in which nothing failed: it says nothing of any
+    /// asset.
     fn logged(&self, now: &Now<'_, '_>, of: &Bound<'_, PyAny>) -> Done<()> {
         let attempt = self.parts.step.get(of, step::ATTEMPT).ok_or(Rest)?;
-        if whole(&attempt)? == 0 && !self.parts.dict(now, run::FAILURES)?.is_empty() {
-            return Err(Rest);
+        let says_nothing = whole(&attempt)? != 0
+            || self.parts.dict(now, run::FAILURES)?.is_empty()
+            || !self.parts.dict(now, run::PLAN)?.contains(&now.key)?;
+        if says_nothing {
+            Ok(())
+        } else {
+            Err(Rest)
         }
-        Ok(())
     }
 }

@@ -159,6 +159,13 @@ impl Parts {
         Ok(told)
     }
 
+    /// An event without a run: a FRESHNESS_STATE_CHANGE.
+    pub fn runless<'py>(&self, at: &Bound<'py, PyAny>, detail: &Bound<'py, PyAny>) -> Told<'py> {
+        let [key, state, previous, since] = self.freshness.read(detail).ok_or(Rest)?;
+        let since = if whole(&since)? == 0 { at } else { &since };
+        self.freshness_state(at.py(), [&key, &state, &previous, since])
+    }
+
     /// ASSET_CHECK_EVALUATION.
     pub fn checked<'py>(&self, now: &Now<'_, 'py>) -> Told<'py> {
         let py = now.event.py();

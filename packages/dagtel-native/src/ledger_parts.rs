@@ -68,6 +68,7 @@ pub struct Parts {
     pub queued: Slots<1>,
     pub marker: Slots<3>,
     pub io: Slots<1>,
+    pub freshness: Slots<4>,
     asset_state: Py<PyType>,
     step_ended: Py<PyType>,
     inner_ended: Py<PyType>,
@@ -75,6 +76,7 @@ pub struct Parts {
     asset_seen: Py<PyType>,
     asset_told: Py<PyType>,
     check_evaluated: Py<PyType>,
+    freshness_state: Py<PyType>,
 }
 
 impl Parts {
@@ -119,6 +121,7 @@ impl Parts {
             queued: Slots::new(&detail("RunQueued")?, ["partition"])?,
             marker: Slots::new(&detail("Marker")?, ["start", "end", "error"])?,
             io: Slots::new(&detail("IoHandled")?, ["name"])?,
+            freshness: Slots::new(&detail("FreshnessChanged")?, ["asset", "state", "previous", "at_ns"])?,
             asset_state: class(states, "AssetState")?,
             step_ended: class(outcomes, "StepEnded")?,
             inner_ended: class(outcomes, "InnerEnded")?,
@@ -126,6 +129,7 @@ impl Parts {
             asset_seen: class(outcomes, "AssetObserved")?,
             asset_told: class(outcomes, "AssetPlanned")?,
             check_evaluated: class(outcomes, "CheckEvaluated")?,
+            freshness_state: class(outcomes, "FreshnessState")?,
         })
     }
 
@@ -164,6 +168,11 @@ impl Parts {
     /// `run, job, asset, partition, at_ns, metadata, tags`.
     pub fn asset_seen<'py>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; 7]) -> Told<'py> {
         made(&self.asset_seen, py, fields).map(Some)
+    }
+
+    /// `asset, state, previous, at_ns`.
+    pub fn freshness_state<'py>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; 4]) -> Told<'py> {
+        made(&self.freshness_state, py, fields).map(Some)
     }
 
     /// `run, job, step, asset, partition, at_ns`.
