@@ -11,6 +11,7 @@ from pipeline.outcomes import AssetMaterialized
 from pipeline.signals import LogRecord, Span
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 VERSION: str
 

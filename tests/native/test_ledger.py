@@ -18,7 +18,6 @@ from pipeline.native import HAS_NATIVE
 from pipeline.testing.context import FakeContext
 from processors.run_ledger import RunLedger, RunLedgerConfig
 from receivers.dagster_wire import decode
-
 from tests.native.recorded import DATA, RECORDED
 
 pytestmark = pytest.mark.skipif(not HAS_NATIVE, reason="dagtel-native is not installed")
