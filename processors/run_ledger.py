@@ -62,10 +62,18 @@ class RunLedger:
         take, runs = self._ledger.take, self._book.runs
         room = self._config.max_open_runs
         closed: list[tuple[int, Event]] = []
-        for place, event in enumerate(batch.items, 1):
+
+        def rest(place: int, event: Event) -> None:
             take(event)
             if len(runs) > room:
-                closed += [(place, carrier) for carrier in self._close_quietest(event.now_ns)]
+                closed.extend((place, carrier) for carrier in self._close_quietest(event.now_ns))
+
+        twin = self._ledger.twin
+        if twin is not None and len(runs) <= room:  # it opens no run
+            twin.take_all(batch.items, self._book.rows, self._book.step, rest)
+        else:
+            for place, event in enumerate(batch.items, 1):
+                rest(place, event)
         return batch.carrying(_merged(batch.items, closed)) if closed else batch
 
     def due(self) -> int | None:

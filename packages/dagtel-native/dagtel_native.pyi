@@ -12,6 +12,7 @@ from pipeline.outcomes import AssetMaterialized, CheckEvaluated
 from pipeline.signals import LogRecord, Span
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 VERSION: str
 
@@ -79,6 +80,25 @@ class Enricher:
 class Stamps:
     def __init__(self, event: type[Event]) -> None: ...
     def stamp(self, items: Sequence[object], now_ns: int, ahead_ns: int, by_event: bool) -> tuple[int, int]: ...
+
+class LedgerTwin:
+    def __init__(
+        self,
+        events: ModuleType,
+        outcomes: ModuleType,
+        states: ModuleType,
+        rows: type[R],
+        in_run: Set[str],
+        in_step: Set[str],
+        heralds: Set[str],
+    ) -> None: ...
+    def take_all(
+        self,
+        events: Sequence[Event],
+        rows: Mapping[str, R],
+        step: Callable[[str, R, str], object],
+        rest: Callable[[int, Event], None],
+    ) -> int: ...
 
 class OtlpSpans:
     def __init__(self, kinds: ModuleType, scope: str) -> None: ...

@@ -14,10 +14,12 @@ from typing import Final, TypeAlias
 import msgspec
 
 from pipeline import events as ev
+from pipeline import outcomes as oc
 from pipeline.events import LOG, Event
 from pipeline.facts import ErrorInfo
+from pipeline.native import HAS_NATIVE, native
 from pipeline.outcomes import AssetPlanned, Outcome, RunEnded, RunPhase, RunStatus, StepEnded, StepStatus
-from processors.ledger import assets, inner, steps, told, voices
+from processors.ledger import assets, inner, states, steps, told, voices
 from processors.ledger.book import Book, Rows, digest, was_counted
 from processors.ledger.states import AssetState, StepState, Tombstone
 
@@ -72,6 +74,9 @@ class Ledger:
             "LOADED_INPUT": self._io_handled,
             LOG: self._logged,
         }
+        twin = (ev, oc, states, Rows, set(self._in_run), set(self._in_step), _HERALDS)
+        self.twin = native.LedgerTwin(*twin) if HAS_NATIVE else None
+        """Takes what is common of many events."""
 
     def take(self, event: Event) -> None:
         """Set the event's `attempt`, `assets` and `outcomes`."""

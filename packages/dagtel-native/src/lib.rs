@@ -14,6 +14,10 @@ mod id_chunks;
 mod id_table;
 mod ids;
 mod json;
+mod ledger;
+mod ledger_assets;
+mod ledger_parts;
+mod ledger_steps;
 mod levels;
 mod log_facts;
 mod log_lines;
@@ -48,6 +52,7 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<enriching::Enricher>()?;
     module.add_class::<alert_selection::AlertSelection>()?;
     module.add_class::<metric_tally::MetricTally>()?;
+    module.add_class::<ledger::LedgerTwin>()?;
     module.add_class::<id_chunks::IdChunks>()?;
     module.add_class::<stamps::Stamps>()?;
     module.add_class::<events::EventDecoder>()

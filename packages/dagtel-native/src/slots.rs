@@ -6,7 +6,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyType};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyIterator, PyString, PyTuple, PyType};
 
 /// `PyMemberDescrObject` of CPython's Include/cpython/descrobject.h, which pyo3-ffi does not have.
 #[repr(C)]
@@ -60,6 +60,25 @@ impl<const N: usize> Slots<N> {
         Some(found.map(|field| unsafe { Bound::from_borrowed_ptr(py, field) }))
     }
 
+    /// One field of an object of exactly this class, as `read` gives it.
+    #[inline]
+    pub fn get<'py>(&self, object: &Bound<'py, PyAny>, field: usize) -> Option<Bound<'py, PyAny>> {
+        if !self.is_of(object) {
+            return None;
+        }
+        // SAFETY: as in `read`.
+        unsafe {
+            let found = *object.as_ptr().byte_offset(self.places[field]).cast::<*mut ffi::PyObject>();
+            Bound::from_borrowed_ptr_or_opt(object.py(), found)
+        }
+    }
+
+    /// Whether the object is of exactly this class.
+    #[inline]
+    pub fn is_of(&self, object: &Bound<'_, PyAny>) -> bool {
+        object.get_type_ptr() == self.kind.as_ptr().cast()
+    }
+
     /// Whether a field is this very object, without a look at what else it is; false for an object of another class.
     #[inline]
     pub fn holds(&self, field: usize, object: &Bound<'_, PyAny>, value: &Py<PyAny>) -> bool {
@@ -73,13 +92,26 @@ impl<const N: usize> Slots<N> {
     /// that the garbage collector looks at: it would have to be told. Not for a frozen class.
     #[inline]
     pub fn write(&self, object: &Bound<'_, PyAny>, field: usize, value: &Bound<'_, PyAny>) -> bool {
-        let kind = object.get_type_ptr();
+        // SAFETY: any object has a type.
+        let tracked = unsafe { ffi::PyType_HasFeature(object.get_type_ptr(), ffi::Py_TPFLAGS_HAVE_GC) != 0 };
+        !tracked && self.put(object, field, value)
+    }
+
+    /// The same for an object of any class, but only to a value of which the garbage collector need not be told: a
+    /// number, a bool, a text, None, or a tuple of these.
+    #[inline]
+    pub fn write_plain(&self, object: &Bound<'_, PyAny>, field: usize, value: &Bound<'_, PyAny>) -> bool {
+        is_plain(value) && self.put(object, field, value)
+    }
+
+    #[inline]
+    fn put(&self, object: &Bound<'_, PyAny>, field: usize, value: &Bound<'_, PyAny>) -> bool {
+        if !self.is_of(object) {
+            return false;
+        }
         // SAFETY: as in `read`. The slot takes a reference of its own, and what it held goes once the new one is there:
         // freeing it may run code that looks at the object.
         unsafe {
-            if kind != self.kind.as_ptr().cast() || ffi::PyType_HasFeature(kind, ffi::Py_TPFLAGS_HAVE_GC) != 0 {
-                return false;
-            }
             let slot = object.as_ptr().byte_offset(self.places[field]).cast::<*mut ffi::PyObject>();
             let old = slot.replace(value.clone().into_ptr());
             drop(Bound::from_owned_ptr_or_opt(object.py(), old));
@@ -101,6 +133,21 @@ impl<const N: usize> Slots<N> {
             }
         }
     }
+}
+
+/// Whether nothing can refer back from the value, so that it is in no cycle.
+#[inline]
+fn is_plain(value: &Bound<'_, PyAny>) -> bool {
+    is_leaf(value) || value.cast_exact::<PyTuple>().is_ok_and(|items| items.as_slice().iter().all(is_leaf))
+}
+
+#[inline]
+fn is_leaf(value: &Bound<'_, PyAny>) -> bool {
+    value.is_none()
+        || value.is_exact_instance_of::<PyInt>()
+        || value.is_exact_instance_of::<PyString>()
+        || value.is_exact_instance_of::<PyBool>()
+        || value.is_exact_instance_of::<PyFloat>()
 }
 
 /// Objects that are fetched together: those of a batch are far away in memory, and waited for one by one otherwise.

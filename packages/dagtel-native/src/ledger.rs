@@ -1,0 +1,260 @@
+//! `processors.ledger.ledger.Ledger.take` over a batch: the events of runs that go on as they should.
+
+use crate::ledger_parts::{
+    annotated, dict, flag, int, run, set, step, text, tuple, whole, Done, Now, Odd, Parts, Rest,
+};
+use crate::slots::next_few;
+use ahash::AHashMap;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyModule, PyString, PyType};
+use std::collections::HashSet;
+
+/// What an event of a type does.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Rest,
+    Enqueued,
+    Starting,
+    Begun,
+    AssetPlanned,
+    CheckPlanned,
+    Materialized,
+    Observed,
+    Checked,
+    Started,
+    Succeeded,
+    Output,
+    Input,
+    Handled,
+    Loaded,
+    Logged,
+    Marked,
+    Herald,
+}
+
+impl Way {
+    /// Of a type that has a handler in Python; one that is not known here is all Python's.
+    fn handled(name: &str) -> Self {
+        match name {
+            "PIPELINE_ENQUEUED" => Way::Enqueued,
+            "PIPELINE_STARTING" => Way::Starting,
+            "PIPELINE_START" => Way::Begun,
+            "ASSET_MATERIALIZATION_PLANNED" => Way::AssetPlanned,
+            "ASSET_CHECK_EVALUATION_PLANNED" => Way::CheckPlanned,
+            "ASSET_MATERIALIZATION" => Way::Materialized,
+            "ASSET_OBSERVATION" => Way::Observed,
+            "ASSET_CHECK_EVALUATION" => Way::Checked,
+            "STEP_START" => Way::Started,
+            "STEP_SUCCESS" => Way::Succeeded,
+            "STEP_OUTPUT" => Way::Output,
+            "STEP_INPUT" => Way::Input,
+            "HANDLED_OUTPUT" => Way::Handled,
+            "LOADED_INPUT" => Way::Loaded,
+            "LOG" => Way::Logged,
+            _ => Way::Rest,
+        }
+    }
+}
+
+/// Takes events as `Ledger.take` does, but for what is rare: that it leaves to it, event by event.
+///
+/// `events`, `outcomes`, `states`, `rows`: the modules and the class that it reads and makes objects of. `in_run`,
+/// `in_step`, `heralds`: the event types that have a handler, one for events of a step, or come before an attempt.
+#[pyclass(frozen)]
+pub struct LedgerTwin {
+    parts: Parts,
+    outside: AHashMap<String, Way>,
+    in_step: AHashMap<String, Way>,
+}
+
+#[pymethods]
+impl LedgerTwin {
+    #[new]
+    fn new(
+        events: &Bound<'_, PyModule>,
+        outcomes: &Bound<'_, PyModule>,
+        states: &Bound<'_, PyModule>,
+        rows: &Bound<'_, PyType>,
+        in_run: HashSet<String>,
+        in_step: HashSet<String>,
+        heralds: HashSet<String>,
+    ) -> PyResult<Self> {
+        let handled = |name: &String| (name.clone(), Way::handled(name));
+        let heralds = heralds.into_iter().map(|name| (name, Way::Herald));
+        Ok(Self {
+            parts: Parts::new(events, outcomes, states, rows)?,
+            outside: in_run.iter().map(handled).collect(),
+            in_step: heralds.chain(in_run.iter().chain(&in_step).map(handled)).collect(),
+        })
+    }
+
+    /// Takes the events in their order; how many it did itself.
+    ///
+    /// `rows`: run id → `Rows`, of the runs that the present call has touched. `step(run_id, rows, key)` gives a step
+    /// that it has not. `rest(place, event)`, places from 1, takes an event in Python. Raises only what these raise.
+    fn take_all<'py>(
+        &self,
+        events: &Bound<'py, PyAny>,
+        rows: &Bound<'py, PyDict>,
+        step: &Bound<'py, PyAny>,
+        rest: &Bound<'py, PyAny>,
+    ) -> PyResult<usize> {
+        let (mut events, mut near) = (events.try_iter()?, Vec::new());
+        let (mut place, mut done) = (0, 0);
+        while next_few(&mut events, &mut near)? {
+            near.iter().for_each(|event| self.parts.event.fetch(event));
+            for event in &near {
+                place += 1;
+                match self.take(event, rows, step) {
+                    Ok(()) => done += 1,
+                    Err(Odd::Raised(error)) => return Err(error),
+                    Err(Rest) => {
+                        rest.call1((place, event))?;
+                    }
+                }
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl LedgerTwin {
+    fn take<'py>(
+        &self,
+        event: &Bound<'py, PyAny>,
+        known: &Bound<'py, PyDict>,
+        step_of: &Bound<'py, PyAny>,
+    ) -> Done<()> {
+        let parts = &self.parts;
+        let [run_id, kind, key, at, now_ns, detail, step_kind] = parts.event.read(event).ok_or(Rest)?;
+        let (name, at_ns, now_ns) = (text(&kind)?, whole(&at)?, (whole(&now_ns)?, now_ns));
+        let is_outside = text(&key)?.is_empty();
+        let ways = if is_outside { &self.outside } else { &self.in_step };
+        let way = ways.get(name).copied().unwrap_or(Way::Marked);
+        if text(&run_id)?.is_empty() {
+            return self.tell(event, parts.runless(&at, &detail)?);
+        }
+        if way == Way::Rest {
+            return Err(Rest);
+        }
+        let rows = known.get_item(&run_id)?.ok_or(Rest)?;
+        let [run, steps] = parts.rows.read(&rows).ok_or(Rest)?;
+        let now = Now { event, run_id, key, at, at_ns, detail, run };
+        self.hear(&now, now_ns.0, &now_ns.1)?;
+        let of = if is_outside || matches!(way, Way::AssetPlanned | Way::CheckPlanned) {
+            None
+        } else {
+            Some(self.step(&now, &rows, steps, &step_kind, step_of)?)
+        };
+        let told = match (way, &of) {
+            (Way::Marked | Way::Herald, of) => {
+                parts.marked(&now, of.as_ref(), way == Way::Herald, name.starts_with("RESOURCE_"))?
+            }
+            (Way::Started, Some(of)) => parts.started(&now, of)?,
+            (Way::Succeeded, Some(of)) => parts.succeeded(&now, of)?,
+            (Way::Handled, Some(of)) => parts.handled(&now, of, false)?,
+            (Way::Loaded, Some(of)) => parts.handled(&now, of, true)?,
+            (Way::Output, Some(of)) => set(&parts.step, of, step::OUTPUT_NS, &now.at).map(|()| None)?,
+            (Way::Input, Some(of)) => set(&parts.step, of, step::INPUT_NS, &now.at).map(|()| None)?,
+            (Way::Logged, Some(of)) => self.logged(&now, of).map(|()| None)?,
+            (Way::Materialized, of) => parts.materialized(&now, of.as_ref())?,
+            (Way::Observed, _) => parts.observed(&now)?,
+            (Way::Checked, _) => parts.checked(&now)?,
+            (Way::AssetPlanned, _) => parts.asset_planned(&now)?,
+            (Way::CheckPlanned, _) => parts.check_planned(&now)?,
+            (Way::Enqueued, _) => self.moved(&now, run::ENQUEUED_NS, "queued").map(|()| None)?,
+            (Way::Starting, _) => self.moved(&now, run::STARTING_NS, "starting").map(|()| None)?,
+            (Way::Begun, _) => self.moved(&now, run::STARTED_NS, "started").map(|()| None)?,
+            _ => return Err(Rest),
+        };
+        if let Some(of) = &of {
+            let assets = parts.step.get(of, step::ASSETS).ok_or(Rest)?;
+            parts.annotated.write(event, annotated::ASSETS, &assets);
+        }
+        self.tell(event, told)
+    }
+
+    fn tell<'py>(&self, event: &Bound<'py, PyAny>, told: Option<Bound<'py, PyAny>>) -> Done<()> {
+        if let Some(told) = told {
+            self.parts.annotated.write(event, annotated::OUTCOMES, &tuple(&[], &told)?);
+        }
+        Ok(())
+    }
+
+    /// When the run was heard of. May be done twice.
+    fn hear(&self, now: &Now<'_, '_>, now_ns: i64, now_object: &Bound<'_, PyAny>) -> Done<()> {
+        let slots = &self.parts.run;
+        let get = |field| slots.get(&now.run, field).ok_or(Rest);
+        if !text(&get(run::STATUS)?)?.is_empty() {
+            return Ok(());
+        }
+        let (seen_ns, last_ns) = (whole(&get(run::SEEN_NS)?)?, whole(&get(run::LAST_NS)?)?);
+        if !flag(&get(run::BEGUN)?)? {
+            return Err(Rest);
+        }
+        if now_ns > seen_ns {
+            set(slots, &now.run, run::SEEN_NS, now_object)?;
+        }
+        if now.at_ns > last_ns {
+            set(slots, &now.run, run::LAST_NS, &now.at)?;
+        }
+        Ok(())
+    }
+
+    /// The event's step, and its attempt onto the event. May be done twice.
+    fn step<'py>(
+        &self,
+        now: &Now<'_, 'py>,
+        rows: &Bound<'py, PyAny>,
+        steps: Bound<'py, PyAny>,
+        kind: &Bound<'py, PyAny>,
+        step_of: &Bound<'py, PyAny>,
+    ) -> Done<Bound<'py, PyAny>> {
+        let slots = &self.parts.step;
+        let of = match dict(steps)?.get_item(&now.key)? {
+            Some(of) => of,
+            None => step_of.call1((&now.run_id, rows, &now.key))?,
+        };
+        let attempt = slots.get(&of, step::ATTEMPT).ok_or(Rest)?;
+        if text(&slots.get(&of, step::KIND).ok_or(Rest)?)?.is_empty() && !text(kind)?.is_empty() {
+            set(slots, &of, step::KIND, kind)?;
+        }
+        let attempt = if whole(&attempt)? == 0 { int(kind.py(), 1) } else { attempt };
+        self.parts.annotated.write(now.event, annotated::ATTEMPT, &attempt);
+        Ok(of)
+    }
+
+    /// A run on its way: when it first came so far.
+    fn moved(&self, now: &Now<'_, '_>, since: usize, phase: &'static str) -> Done<()> {
+        let (slots, run) = (&self.parts.run, &now.run);
+        let before = slots.get(run, since).ok_or(Rest)?;
+        if since == run::ENQUEUED_NS {
+            match self.parts.queued.read(&now.detail) {
+                Some([partition]) => {
+                    crate::ledger_parts::partition(&partition)?;
+                    set(slots, run, run::PARTITION, &partition)?;
+                }
+                None if now.detail.is_none() => {}
+                None => return Err(Rest),
+            }
+        }
+        if before.is_none() {
+            set(slots, run, since, &now.at)?;
+        }
+        set(slots, run, run::PHASE, &PyString::intern(run.py(), phase))
+    }
+
+    /// LOG of a step under way or that is to make nothing, or in a run in which nothing failed: it says nothing of any
+    /// asset.
+    fn logged(&self, now: &Now<'_, '_>, of: &Bound<'_, PyAny>) -> Done<()> {
+        let attempt = self.parts.step.get(of, step::ATTEMPT).ok_or(Rest)?;
+        let says_nothing = whole(&attempt)? != 0
+            || self.parts.dict(now, run::FAILURES)?.is_empty()
+            || !self.parts.dict(now, run::PLAN)?.contains(&now.key)?;
+        if says_nothing {
+            Ok(())
+        } else {
+            Err(Rest)
+        }
+    }
+}
