@@ -41,6 +41,8 @@ MAX_INNER: Final = 128
 MAX_ENDED: Final = 20_000
 """Tombstones of ended runs."""
 _STACK_KEPT: Final = 16_384
+_OURS: Final = frozenset({StepEnded, AssetMaterialized, CheckEvaluated, AssetObserved, InnerEnded, RunEnded})
+"""Those of which spans are made; half of all outcomes are others."""
 
 
 class SpansConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,9 +94,11 @@ class Spans:
     async def process(self, batch: Batch[Event]) -> Sequence[Span]:
         """The spans of what has ended in this batch."""
         spans: list[Span] = []
+        take, ours = self._take, _OURS
         for event in batch.items:
             for outcome in event.outcomes:
-                self._take(outcome, event, spans)
+                if type(outcome) in ours:
+                    take(outcome, event, spans)
         return spans
 
     def _take(self, outcome: Outcome, event: Event, spans: list[Span]) -> None:
@@ -124,7 +128,8 @@ class Spans:
         waiting = self._release(ended.run, _attempt(ended.step, ended.attempt))
         span = shapes.step_span(ended, resource, waiting.events, waiting.events_dropped, waiting.inner_dropped)
         spans.append(span)
-        spans.extend(shapes.inner_spans(waiting.inner, span.span_id, resource))
+        if waiting.inner:
+            spans.extend(shapes.inner_spans(waiting.inner, span.span_id, resource))
 
     def _inner(self, ended: InnerEnded, event: Event, spans: list[Span]) -> None:
         if not ended.run:
@@ -167,7 +172,10 @@ class Spans:
         if open_run is None:
             open_run = OpenRun()
             self._runs.put(run, open_run)
-        return open_run.attempts.setdefault(attempt, Waiting())
+        waiting = open_run.attempts.get(attempt)
+        if waiting is None:
+            waiting = open_run.attempts[attempt] = Waiting()
+        return waiting
 
     def _release(self, run: str, attempt: str) -> Waiting:
         present = self._runs.get(run)
