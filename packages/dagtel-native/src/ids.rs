@@ -52,7 +52,7 @@ impl Ids {
 }
 
 /// The 32 digits of a UUID as Dagster writes it; None for another run id.
-fn trace(run: &str) -> Option<String> {
+pub fn trace(run: &str) -> Option<String> {
     let mut digits = String::with_capacity(32);
     for (place, byte) in run.bytes().enumerate() {
         match (place, byte) {
@@ -67,9 +67,26 @@ fn trace(run: &str) -> Option<String> {
 
 /// 16 hex digits: of the attempt if there is one, else of the run.
 fn span(run: &str, step: &str, attempt: i64) -> String {
-    let named =
-        if step.is_empty() || attempt == 0 { format!("run\0{run}") } else { format!("step\0{run}\0{step}\0{attempt}") };
-    Sha256::digest(named)[..8].iter().fold(String::with_capacity(16), |mut digits, byte| {
+    if step.is_empty() || attempt == 0 {
+        run_span(run)
+    } else {
+        step_span(run, step, attempt)
+    }
+}
+
+/// `pipeline.trace_ids.run_span_id`.
+pub fn run_span(run: &str) -> String {
+    digest(&format!("run\0{run}"))
+}
+
+/// `pipeline.trace_ids.step_span_id`.
+pub fn step_span(run: &str, step: &str, attempt: i64) -> String {
+    digest(&format!("step\0{run}\0{step}\0{attempt}"))
+}
+
+/// 16 hex digits of a text.
+pub fn digest(text: &str) -> String {
+    Sha256::digest(text)[..8].iter().fold(String::with_capacity(16), |mut digits, byte| {
         for digit in [byte >> 4, byte & 15] {
             digits.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
         }

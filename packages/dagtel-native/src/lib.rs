@@ -23,6 +23,8 @@ mod otlp_spans;
 mod plain;
 mod records;
 mod slots;
+mod span_shapes;
+mod spans;
 mod texts;
 mod wire;
 
@@ -34,6 +36,7 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<records::RecordReader>()?;
     module.add_class::<levels::LevelCounter>()?;
     module.add_class::<otlp_spans::OtlpSpans>()?;
+    module.add_class::<spans::SpanMaker>()?;
     module.add_class::<loki_push::LokiPush>()?;
     module.add_class::<needles::Needles>()?;
     module.add_class::<log_records::LogRecords>()?;
