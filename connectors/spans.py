@@ -92,12 +92,12 @@ class Spans:
     def __init__(self, config: SpansConfig, runs: Table[str, OpenRun], ended: Table[str, int]) -> None:
         self._config, self._runs, self._ended = config, runs, ended
         self._resource = lru_cache(maxsize=1024)(lambda code_location: _resource(config, code_location))
-        self._twin = _twin(runs, ended, self._resource) if HAS_NATIVE else None
+        self._twin = _twin(config, runs, ended, self._resource) if HAS_NATIVE else None
 
     async def process(self, batch: Batch[Event]) -> Sequence[Span]:
         """The spans of what has ended in this batch."""
         if self._twin is not None:
-            return self._twin.process(batch.items, self._take)
+            return self._twin.process(batch.items, self._take, self._bury)
         spans: list[Span] = []
         take, ours = self._take, _OURS
         for event in batch.items:
@@ -220,7 +220,7 @@ def _lighter(ended: InnerEnded) -> InnerEnded:
 
 
 def _twin(
-    runs: Table[str, OpenRun], ended: Table[str, int], resource: Callable[[str], Labels]
+    config: SpansConfig, runs: Table[str, OpenRun], ended: Table[str, int], resource: Callable[[str], Labels]
 ) -> "native.SpanMaker":
     return native.SpanMaker(
         Event,
@@ -233,6 +233,8 @@ def _twin(
         ended,
         resource,
         trace_id,
+        config.run_url,
+        config.run_tags,
         MAX_EVENTS,
         MAX_INNER,
         _STACK_KEPT,

@@ -85,11 +85,18 @@ class SpanMaker:
         ended: Table[str, int],
         resource: Callable[[str], Labels],
         trace_id: Callable[[str], str],
+        run_url: str,
+        run_tags: bool,
         most_events: int,
         most_inner: int,
         most_stack: int,
     ) -> None: ...
-    def process(self, events: Sequence[Event], rest: Callable[[Outcome, Event, list[Span]], None]) -> list[Span]: ...
+    def process(
+        self,
+        events: Sequence[Event],
+        rest: Callable[[Outcome, Event, list[Span]], None],
+        bury: Callable[[str, int], None],
+    ) -> list[Span]: ...
 
 class LokiPush:
     def __init__(

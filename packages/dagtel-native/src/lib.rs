@@ -23,6 +23,7 @@ mod otlp_spans;
 mod plain;
 mod records;
 mod slots;
+mod span_roots;
 mod span_shapes;
 mod spans;
 mod texts;

@@ -5,7 +5,7 @@ use crate::log_facts::{text, whole};
 use crate::slots::{make, Slots};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple, PyType};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub const STEP: [&str; 13] = [
     "run",
@@ -84,11 +84,8 @@ struct Names {
 }
 
 impl Names {
-    fn new(names: &Bound<'_, PyModule>) -> PyResult<Self> {
-        let name = |name: &str| -> PyResult<Py<PyAny>> {
-            let text = names.getattr(name)?.cast_into::<PyString>()?;
-            Ok(PyString::intern(names.py(), text.to_str()?).into_any().unbind())
-        };
+    fn new(names: &Any<'_>) -> PyResult<Self> {
+        let name = |name: &str| name_of(names, name);
         Ok(Self {
             job: name("PIPELINE_NAME")?,
             run: name("PIPELINE_RUN_ID")?,
@@ -125,6 +122,7 @@ pub struct Shapes {
     names: Names,
     span: Py<PyType>,
     event: Py<PyType>,
+    time: Slots<1>,
     link: Py<PyType>,
     inner: Slots<9>,
     error: Slots<3>,
@@ -145,9 +143,10 @@ impl Shapes {
         let room = |name: &str| -> PyResult<usize> { shapes.getattr(name)?.extract() };
         let word = |text: &str| PyString::intern(shapes.py(), text).into_any().unbind();
         Ok(Self {
-            names: Names::new(shapes.getattr("names")?.cast()?)?,
+            names: Names::new(&shapes.getattr("names")?)?,
             span: kind("Span")?.unbind(),
             event: kind("SpanEvent")?.unbind(),
+            time: Slots::new(&kind("SpanEvent")?, ["at_ns"])?,
             link: kind("SpanLink")?.unbind(),
             inner: Slots::new(&kind("InnerEnded")?, INNER)?,
             error: Slots::new(&kind("ErrorInfo")?, ["type", "message", "stack"])?,
@@ -209,7 +208,7 @@ impl Shapes {
         let mut events = events.map_or_else(|| PyTuple::empty(py), |events| events.to_tuple());
         let mut told = if failed { PyString::intern(py, "step failed").into_any() } else { py.None().into_bound(py) };
         if !error.is_none() {
-            let (exception, status) = self.exception(error, at_ns, &attributes)?;
+            let (exception, status) = self.exception(error, at_ns, &attributes, true)?;
             events = PyTuple::new(py, events.iter().chain([exception]).collect::<Vec<_>>())?;
             if failed {
                 told = status;
@@ -246,12 +245,12 @@ impl Shapes {
     pub fn inner<'py>(
         &self,
         ids: &RunIds<'py>,
-        ended: &Bound<'py, PyList>,
+        ended: Vec<Any<'py>>,
         parent: &Any<'py>,
         resource: &Any<'py>,
         when: &str,
     ) -> Made<Vec<Py<PyAny>>> {
-        let mut taken: Vec<String> = Vec::with_capacity(ended.len());
+        let mut taken = HashSet::with_capacity(ended.len());
         let mut spans = Vec::with_capacity(ended.len());
         for inner in ended {
             let fields = self.inner.read(&inner).ok_or(Not::Ours)?;
@@ -271,7 +270,7 @@ impl Shapes {
                 id = ids::digest(&format!("inner\0{run}\0{step}\0{attempt}\0{name}{suffix}\0{started_ns}"));
             }
             spans.push(self.inner_span(ids, &fields, &id, parent, resource)?);
-            taken.push(id);
+            taken.insert(id);
         }
         Ok(spans)
     }
@@ -296,7 +295,7 @@ impl Shapes {
         }
         let (mut events, mut told) = (PyTuple::empty(py), py.None().into_bound(py));
         if !error.is_none() {
-            let (exception, status) = self.exception(error, at_ns, &attributes)?;
+            let (exception, status) = self.exception(error, at_ns, &attributes, true)?;
             (events, told) = (PyTuple::new(py, [exception])?, status);
         }
         let (id, none) = (PyString::new(py, id), PyTuple::empty(py));
@@ -319,11 +318,12 @@ impl Shapes {
     }
 
     /// `exception` and `_status` of an error; its type becomes an attribute of the span.
-    fn exception<'py>(
+    pub fn exception<'py>(
         &self,
         error: &Any<'py>,
         at_ns: &Any<'py>,
         span: &Bound<'py, PyDict>,
+        with_stack: bool,
     ) -> Made<(Any<'py>, Any<'py>)> {
         let py = error.py();
         let [kind, message, stack] = self.error.read(error).ok_or(Not::Ours)?;
@@ -332,7 +332,7 @@ impl Shapes {
         let attributes = PyDict::new(py);
         attributes.set_item(&self.names.exception_type, &kind)?;
         attributes.set_item(&self.names.exception_message, clipped(&message, self.text_room)?)?;
-        if stack.is_truthy()? {
+        if with_stack && stack.is_truthy()? {
             attributes.set_item(&self.names.exception_stack, clipped(&stack, self.stack_room)?)?;
         }
         let status = PyString::new(py, &format!("{kind_text}: {message_text}")).into_any();
@@ -342,6 +342,17 @@ impl Shapes {
     pub fn event<'py>(&self, name: &Py<PyAny>, at_ns: &Any<'py>, attributes: &Bound<'py, PyDict>) -> Made<Any<'py>> {
         let py = at_ns.py();
         Ok(make(&self.event, py, [name.as_ptr(), at_ns.as_ptr(), attributes.as_ptr()])?.into_bound(py))
+    }
+
+    /// Span events by their time.
+    pub fn sorted<'py>(&self, events: Vec<Any<'py>>) -> Made<Vec<Any<'py>>> {
+        let mut timed = Vec::with_capacity(events.len());
+        for event in events {
+            let [at_ns] = self.time.read(&event).ok_or(Not::Ours)?;
+            timed.push((whole(&at_ns).ok_or(Not::Ours)?, event));
+        }
+        timed.sort_by_key(|(at_ns, _)| *at_ns);
+        Ok(timed.into_iter().map(|(_, event)| event).collect())
     }
 
     /// `_asset`.
@@ -381,6 +392,12 @@ impl Shapes {
     }
 }
 
+/// A name of `pipeline.names`, as one object.
+pub fn name_of(names: &Any<'_>, name: &str) -> PyResult<Py<PyAny>> {
+    let text = names.getattr(name)?.cast_into::<PyString>()?;
+    Ok(PyString::intern(names.py(), text.to_str()?).into_any().unbind())
+}
+
 /// `min` of two times, ns.
 fn earlier<'a, 'py>(begun: &'a Any<'py>, ended: &'a Any<'py>) -> Made<&'a Any<'py>> {
     let (first, second) = (whole(begun).ok_or(Not::Ours)?, whole(ended).ok_or(Not::Ours)?);
@@ -388,7 +405,7 @@ fn earlier<'a, 'py>(begun: &'a Any<'py>, ended: &'a Any<'py>) -> Made<&'a Any<'p
 }
 
 /// `clipped`: the text itself where it is short.
-fn clipped<'py>(long: &Any<'py>, room: usize) -> Made<Any<'py>> {
+pub fn clipped<'py>(long: &Any<'py>, room: usize) -> Made<Any<'py>> {
     let size = long.cast_exact::<PyString>().map_err(|_| Not::Ours)?.len()?;
     if size <= room {
         return Ok(long.clone());
@@ -399,6 +416,6 @@ fn clipped<'py>(long: &Any<'py>, room: usize) -> Made<Any<'py>> {
     Ok(PyString::new(long.py(), &format!("{}\n…\n{}", &told[..head], &told[tail..])).into_any())
 }
 
-fn flag(py: Python<'_>, value: bool) -> *mut pyo3::ffi::PyObject {
+pub fn flag(py: Python<'_>, value: bool) -> *mut pyo3::ffi::PyObject {
     pyo3::types::PyBool::new(py, value).as_ptr()
 }

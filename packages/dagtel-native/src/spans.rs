@@ -1,16 +1,13 @@
 //! `connectors.spans.Spans.process`: spans of what has ended, and what waits for the end of its attempt.
 
-use crate::ids;
 use crate::log_facts::{text, whole};
 use crate::slots::{next_few, Slots};
-use crate::span_shapes::{Any, Asset, Made, Not, RunIds, Shapes, STEP};
+use crate::span_roots::{Roots, RUN};
+use crate::span_shapes::{name_of, Any, Asset, Made, Not, RunIds, Shapes, STEP};
 use ahash::AHashMap;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule, PyString, PyTuple, PyType};
-
-/// More wait for no attempt; those that do are told apart by looking at each.
-const MOST_INNER: usize = 1000;
 
 /// Does with outcomes what `connectors.spans.Spans` does, but for what is rare: that it leaves to it.
 ///
@@ -21,8 +18,10 @@ const MOST_INNER: usize = 1000;
 #[pyclass(frozen)]
 pub struct SpanMaker {
     shapes: Shapes,
+    roots: Roots,
     outcomes: Slots<1>,
-    event: Slots<4>,
+    event: Slots<5>,
+    run: Slots<11>,
     facts: Slots<1>,
     step: Slots<13>,
     made: Slots<7>,
@@ -40,7 +39,6 @@ pub struct SpanMaker {
     runs: Py<PyAny>,
     ended: Py<PyAny>,
     resource: Py<PyAny>,
-    trace_id: Py<PyAny>,
     most_events: usize,
     most_inner: usize,
     most_stack: usize,
@@ -68,6 +66,7 @@ struct Call<'py> {
     spans: Bound<'py, PyList>,
     runs: Runs<'py>,
     left: usize,
+    bury: Any<'py>,
 }
 
 #[pymethods]
@@ -84,20 +83,22 @@ impl SpanMaker {
         ended: Py<PyAny>,
         resource: Py<PyAny>,
         trace_id: Py<PyAny>,
+        run_url: Py<PyString>,
+        run_tags: bool,
         most_events: usize,
         most_inner: usize,
         most_stack: usize,
     ) -> PyResult<Self> {
         let kind = |name: &str| -> PyResult<Bound<'_, PyType>> { Ok(shapes.getattr(name)?.cast_into()?) };
         let names = shapes.getattr("names")?;
-        let name = |name: &str| -> PyResult<Py<PyAny>> {
-            Ok(PyString::intern(names.py(), names.getattr(name)?.cast::<PyString>()?.to_str()?).into_any().unbind())
-        };
+        let name = |name: &str| name_of(&names, name);
         let check = ["run", "step", "asset", "check", "passed", "severity", "blocking", "partition", "at_ns"];
         Ok(Self {
             shapes: Shapes::new(shapes, asset)?,
+            roots: Roots::new(shapes, trace_id, run_url, run_tags)?,
             outcomes: Slots::new(event, ["outcomes"])?,
-            event: Slots::new(event, ["attempt", "step_key", "run", "catalog"])?,
+            event: Slots::new(event, ["attempt", "step_key", "run", "catalog", "now_ns"])?,
+            run: Slots::new(&kind("RunEnded")?, RUN)?,
             facts: Slots::new(&kind("RunFacts")?, ["code_location"])?,
             step: Slots::new(&kind("StepEnded")?, STEP)?,
             made: Slots::new(
@@ -118,7 +119,6 @@ impl SpanMaker {
             runs,
             ended,
             resource,
-            trace_id,
             most_events,
             most_inner,
             most_stack,
@@ -126,9 +126,9 @@ impl SpanMaker {
     }
 
     /// The spans of the events, in their order. `rest(outcome, event, spans)` does all that an outcome asks for where
-    /// it is not as plain as it mostly is. Raises only what `rest`, the tables and the other functions raise.
-    fn process<'py>(&self, events: &Any<'py>, rest: &Any<'py>) -> PyResult<Bound<'py, PyList>> {
-        let mut call = Call { spans: PyList::empty(events.py()), runs: AHashMap::new(), left: 0 };
+    /// it is not as plain as it mostly is; `bury(run, now_ns)` leaves a tombstone. Raises only what these, the tables and the other functions raise.
+    fn process<'py>(&self, events: &Any<'py>, rest: &Any<'py>, bury: &Any<'py>) -> PyResult<Bound<'py, PyList>> {
+        let mut call = Call { spans: PyList::empty(events.py()), runs: AHashMap::new(), left: 0, bury: bury.clone() };
         let mut events = events.try_iter()?;
         let mut near = Vec::new();
         while next_few(&mut events, &mut near)? {
@@ -166,14 +166,14 @@ impl<'py> Call<'py> {
 
 impl SpanMaker {
     fn take<'py>(&self, call: &mut Call<'py>, outcome: &Any<'py>, event: &Any<'py>) -> Made<()> {
-        if let Some(fields) = self.step.read(outcome) {
-            return self.step(call, &fields, event);
-        }
         let kind = outcome.get_type_ptr();
         if self.silent.iter().any(|silent| silent.as_ptr() == kind.cast()) {
             return Ok(());
         }
-        let [event_attempt, event_step, _, catalog] = &self.event.read(event).ok_or(Not::Ours)?;
+        let [event_attempt, event_step, facts, catalog, now_ns] = &self.event.read(event).ok_or(Not::Ours)?;
+        if let Some(fields) = self.step.read(outcome) {
+            return self.step(call, &fields, facts);
+        }
         if let Some([run, step, attempt, key, partition, metadata, at_ns]) = &self.made.read(outcome) {
             let asset = Asset { key, partition, metadata: Some(metadata), catalog };
             return self.note(call, run, [step, attempt], |shapes| {
@@ -199,15 +199,63 @@ impl SpanMaker {
                 shapes.event(&self.event_names[1], at_ns, &shapes.asset(&asset)?)
             });
         }
+        if let Some(fields) = self.run.read(outcome) {
+            return self.end(call, &fields, facts, now_ns);
+        }
         Err(Not::Ours)
     }
 
+    /// `Spans._run`.
+    fn end<'py>(&self, call: &mut Call<'py>, ended: &[Any<'py>; 11], facts: &Any<'py>, now_ns: &Any<'py>) -> Made<()> {
+        let (py, name, late) = (now_ns.py(), &ended[0], &ended[10]);
+        let Some(run) = self.known(&mut call.runs, name)? else { return Ok(()) };
+        let (open_runs, ended_runs) = (self.runs.bind(py), self.ended.bind(py));
+        let left = open_runs.call_method1(intern!(py, "get"), (name,))?;
+        let is_over = late.is_truthy()? || ended_runs.contains(name)?;
+        let mut spans = Vec::new();
+        if !is_over {
+            let resource = self.resource_of(facts)?;
+            let (events, inner) = self.joined(&left)?;
+            spans.push(self.roots.span(&self.shapes, &run.ids, ended, facts, &resource, events)?);
+            spans.extend(self.shapes.inner(&run.ids, inner, &run.ids.root, &resource, "end")?);
+        }
+        if !left.is_none() {
+            open_runs.call_method1(intern!(py, "delete"), (name,))?;
+        }
+        run.row = None;
+        if !is_over {
+            let buried = ended_runs.len()?;
+            call.bury.call1((name, now_ns))?;
+            if ended_runs.len()? != buried + 1 {
+                call.left += 1; // some are forgotten
+            }
+        }
+        for span in spans {
+            call.spans.append(span)?;
+        }
+        Ok(())
+    }
+
+    /// `_joined`: span events, and what ended within.
+    fn joined<'py>(&self, left: &Any<'py>) -> Made<(Vec<Any<'py>>, Vec<Any<'py>>)> {
+        let (mut all_events, mut all_inner) = (Vec::new(), Vec::new());
+        if !left.is_none() {
+            for waiting in self.attempts(left)?.values() {
+                let [events, inner, _, _] = self.waiting.read(&waiting).ok_or(Not::Ours)?;
+                all_events.extend(list(&events)?);
+                all_inner.extend(list(&inner)?);
+            }
+        }
+        all_events.truncate(self.most_events);
+        Ok((all_events, all_inner))
+    }
+
     /// `Spans._step`.
-    fn step<'py>(&self, call: &mut Call<'py>, ended: &[Any<'py>; 13], event: &Any<'py>) -> Made<()> {
+    fn step<'py>(&self, call: &mut Call<'py>, ended: &[Any<'py>; 13], facts: &Any<'py>) -> Made<()> {
         let [name, _, step, attempt, ..] = ended;
-        let Some(run) = self.run(&mut call.runs, name)? else { return Ok(()) };
+        let Some(run) = self.known(&mut call.runs, name)? else { return Ok(()) };
         let key = key(step, attempt)?.ok_or(Not::Ours)?;
-        let resource = self.resource_of(event)?;
+        let resource = self.resource_of(facts)?;
         let attempts = match &run.row {
             Some(Row::Open(attempts)) if run.seen == call.left => Some(attempts.clone()),
             _ => self.stored(name, &key)?,
@@ -219,12 +267,9 @@ impl SpanMaker {
         };
         let [events, inner, events_dropped, inner_dropped] = self.waiting.read(&waiting).ok_or(Not::Ours)?;
         let (events, inner) = (list(&events)?, list(&inner)?);
-        if inner.len() > MOST_INNER {
-            return Err(Not::Ours);
-        }
         let dropped = Some([&events_dropped, &inner_dropped]);
         let (span, id) = self.shapes.step(&run.ids, ended, &key, &resource, Some(events), dropped)?;
-        let within = self.shapes.inner(&run.ids, inner, &id, &resource, "")?;
+        let within = self.shapes.inner(&run.ids, inner.iter().collect(), &id, &resource, "")?;
         attempts.del_item(&key)?;
         call.spans.append(span)?;
         for span in within {
@@ -241,7 +286,7 @@ impl SpanMaker {
         [step, attempt]: [&Any<'py>; 2],
         note: impl FnOnce(&Shapes) -> Made<Any<'py>>,
     ) -> Made<()> {
-        let Some(run) = self.run(&mut call.runs, name)? else { return Ok(()) };
+        let Some(run) = self.known(&mut call.runs, name)? else { return Ok(()) };
         let (key, note) = (key(step, attempt)?, note(&self.shapes)?);
         let Some(attempts) = self.row(run, name, call.left)? else { return Ok(()) };
         let waiting = self.wait(attempts, key)?;
@@ -264,7 +309,7 @@ impl SpanMaker {
         [step, attempt]: [&Any<'py>; 2],
         error: &Any<'py>,
     ) -> Made<()> {
-        let Some(run) = self.run(&mut call.runs, name)? else { return Ok(()) };
+        let Some(run) = self.known(&mut call.runs, name)? else { return Ok(()) };
         let key = key(step, attempt)?;
         if !error.is_none() {
             let [stack] = self.error.read(error).ok_or(Not::Ours)?;
@@ -285,18 +330,13 @@ impl SpanMaker {
     }
 
     /// What is known of a run; None for no run.
-    fn run<'a, 'py>(&self, runs: &'a mut Runs<'py>, run: &Any<'py>) -> Made<Option<&'a mut Run<'py>>> {
+    fn known<'a, 'py>(&self, runs: &'a mut Runs<'py>, run: &Any<'py>) -> Made<Option<&'a mut Run<'py>>> {
         let name = text(run).ok_or(Not::Ours)?;
         if name.is_empty() {
             return Ok(None);
         }
         if !runs.contains_key(name) {
-            let trace = match ids::trace(name) {
-                Some(digits) => PyString::new(run.py(), &digits).into_any(),
-                None => self.trace_id.bind(run.py()).call1((run,))?,
-            };
-            let root = PyString::new(run.py(), &ids::run_span(name)).into_any();
-            let ids = RunIds { run: name.into(), trace, root };
+            let ids = self.roots.ids(run, name)?;
             runs.insert(name.into(), Run { ids, row: None, seen: 0 });
         }
         Ok(runs.get_mut(name))
@@ -362,13 +402,12 @@ impl SpanMaker {
     }
 
     /// `Spans._resource_of`.
-    fn resource_of<'py>(&self, event: &Any<'py>) -> Made<Any<'py>> {
-        let py = event.py();
-        let [_, _, run, _] = self.event.read(event).ok_or(Not::Ours)?;
+    fn resource_of<'py>(&self, run: &Any<'py>) -> Made<Any<'py>> {
+        let py = run.py();
         let place = if run.is_none() {
             intern!(py, "").clone().into_any()
         } else {
-            let [place] = self.facts.read(&run).ok_or(Not::Ours)?;
+            let [place] = self.facts.read(run).ok_or(Not::Ours)?;
             place
         };
         Ok(self.resource.bind(py).call1((place,))?)
