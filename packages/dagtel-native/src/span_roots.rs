@@ -168,7 +168,7 @@ impl Roots {
             Some(digits) => PyString::new(run.py(), &digits).into_any(),
             None => self.trace_id.bind(run.py()).call1((run,))?,
         };
-        Ok(RunIds { run: name.into(), trace, root: PyString::new(run.py(), &ids::run_span(name)).into_any() })
+        Ok(RunIds { run: name.into(), trace, root: PyString::new(run.py(), ids::run_span(name).text()).into_any() })
     }
 
     fn link<'py>(&self, parent: &Any<'py>, name: &str) -> Made<Py<PyAny>> {

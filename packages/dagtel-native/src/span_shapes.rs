@@ -120,6 +120,8 @@ impl Names {
 /// Makes spans and span events of the common outcomes.
 pub struct Shapes {
     names: Names,
+    /// The attributes of most steps without their values: copied, it need not grow.
+    plain_step: Py<PyDict>,
     span: Py<PyType>,
     event: Py<PyType>,
     time: Slots<1>,
@@ -142,8 +144,17 @@ impl Shapes {
         let kind = |name: &str| -> PyResult<Bound<'_, PyType>> { Ok(shapes.getattr(name)?.cast_into()?) };
         let room = |name: &str| -> PyResult<usize> { shapes.getattr(name)?.extract() };
         let word = |text: &str| PyString::intern(shapes.py(), text).into_any().unbind();
+        let names = Names::new(&shapes.getattr("names")?)?;
+        let plain_step = PyDict::new(shapes.py());
+        for name in [&names.job, &names.run, &names.task, &names.status, &names.attempt] {
+            plain_step.set_item(name, shapes.py().None())?;
+        }
+        for name in [&names.task_run, &names.task_result, &names.kind] {
+            plain_step.set_item(name, shapes.py().None())?;
+        }
         Ok(Self {
-            names: Names::new(&shapes.getattr("names")?)?,
+            names,
+            plain_step: plain_step.unbind(),
             span: kind("Span")?.unbind(),
             event: kind("SpanEvent")?.unbind(),
             time: Slots::new(&kind("SpanEvent")?, ["at_ns"])?,
@@ -177,7 +188,9 @@ impl Shapes {
         let names = &self.names;
         let (step_text, number) = (text(step).ok_or(Not::Ours)?, whole(attempt).ok_or(Not::Ours)?);
         let status_text = text(status).ok_or(Not::Ours)?;
-        let attributes = PyDict::new(py);
+        let result = self.results.get(status_text);
+        let is_plain = begun.is_truthy()? && result.is_some() && kind.is_truthy()?;
+        let attributes = if is_plain { self.plain_step.bind(py).copy()? } else { PyDict::new(py) };
         attributes.set_item(&names.job, job)?;
         attributes.set_item(&names.run, run)?;
         attributes.set_item(&names.task, step)?;
@@ -186,7 +199,7 @@ impl Shapes {
         if begun.is_truthy()? {
             attributes.set_item(&names.task_run, key)?;
         }
-        if let Some(result) = self.results.get(status_text) {
+        if let Some(result) = result {
             attributes.set_item(&names.task_result, result)?;
         }
         for (name, value) in [(&names.kind, kind), (&names.asset_keys, assets), (&names.partition, partition)] {
@@ -217,12 +230,12 @@ impl Shapes {
         let links = if number < 2 {
             PyTuple::empty(py)
         } else {
-            let before = PyString::new(py, &ids::step_span(&ids.run, step_text, number - 1));
+            let before = PyString::new(py, ids::step_span(&ids.run, step_text, number - 1).text());
             let kind = PyDict::new(py);
             kind.set_item(&names.link_type, &names.previous)?;
             PyTuple::new(py, [make(&self.link, py, [ids.trace.as_ptr(), before.as_ptr(), kind.as_ptr()])?])?
         };
-        let id = PyString::new(py, &ids::step_span(&ids.run, step_text, number)).into_any();
+        let id = PyString::new(py, ids::step_span(&ids.run, step_text, number).text()).into_any();
         let fields = [
             ids.trace.as_ptr(),
             id.as_ptr(),
@@ -250,6 +263,9 @@ impl Shapes {
         resource: &Any<'py>,
         when: &str,
     ) -> Made<Vec<Py<PyAny>>> {
+        if ended.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut taken = HashSet::with_capacity(ended.len());
         let mut spans = Vec::with_capacity(ended.len());
         for inner in ended {
@@ -260,16 +276,16 @@ impl Shapes {
             }
             let (step, name) = (text(step).ok_or(Not::Ours)?, text(name).ok_or(Not::Ours)?);
             let (attempt, started_ns) = (whole(attempt).ok_or(Not::Ours)?, whole(started_ns).ok_or(Not::Ours)?);
-            let (run, mut suffix) = (&ids.run, String::new());
+            let mut suffix = String::new();
             if !when.is_empty() {
-                suffix = format!("\0{when}");
+                suffix.extend(["\0", when]);
             }
-            let mut id = ids::digest(&format!("inner\0{run}\0{step}\0{attempt}\0{name}{suffix}\0{started_ns}"));
+            let mut id = ids::inner_span(&ids.run, step, attempt, [name, &suffix], started_ns);
             while taken.contains(&id) {
                 suffix.push('\'');
-                id = ids::digest(&format!("inner\0{run}\0{step}\0{attempt}\0{name}{suffix}\0{started_ns}"));
+                id = ids::inner_span(&ids.run, step, attempt, [name, &suffix], started_ns);
             }
-            spans.push(self.inner_span(ids, &fields, &id, parent, resource)?);
+            spans.push(self.inner_span(ids, &fields, id.text(), parent, resource)?);
             taken.insert(id);
         }
         Ok(spans)

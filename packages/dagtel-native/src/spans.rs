@@ -1,5 +1,6 @@
 //! `connectors.spans.Spans.process`: spans of what has ended, and what waits for the end of its attempt.
 
+use crate::ids::Decimal;
 use crate::log_facts::{text, whole};
 use crate::slots::{next_few, Slots};
 use crate::span_roots::{Roots, RUN};
@@ -47,9 +48,34 @@ pub struct SpanMaker {
 /// A run in one call.
 struct Run<'py> {
     ids: RunIds<'py>,
+    key: Option<Key<'py>>,
     row: Option<Row<'py>>,
     /// How much Python had done when the row was looked at.
     seen: usize,
+}
+
+/// The last attempt that was asked for: a step's key, the number, both as one text.
+struct Key<'py> {
+    step: Any<'py>,
+    attempt: i64,
+    text: Any<'py>,
+}
+
+impl<'py> Run<'py> {
+    /// `_attempt`; None for "".
+    fn key(&mut self, step: &Any<'py>, attempt: &Any<'py>) -> Made<Option<Any<'py>>> {
+        let number = whole(attempt).ok_or(Not::Ours)?;
+        if let Some(last) = self.key.as_ref().filter(|last| last.step.is(step) && last.attempt == number) {
+            return Ok(Some(last.text.clone()));
+        }
+        let name = text(step).ok_or(Not::Ours)?;
+        if name.is_empty() || number == 0 {
+            return Ok(None);
+        }
+        let both = PyString::new(step.py(), &[name, "#", Decimal::of(number).text()].concat()).into_any();
+        self.key = Some(Key { step: step.clone(), attempt: number, text: both.clone() });
+        Ok(Some(both))
+    }
 }
 
 /// What the tables say of a run.
@@ -67,6 +93,8 @@ struct Call<'py> {
     runs: Runs<'py>,
     left: usize,
     bury: Any<'py>,
+    /// The last code location that was asked for, and its resource.
+    place: Option<(Any<'py>, Any<'py>)>,
 }
 
 #[pymethods]
@@ -128,11 +156,13 @@ impl SpanMaker {
     /// The spans of the events, in their order. `rest(outcome, event, spans)` does all that an outcome asks for where
     /// it is not as plain as it mostly is; `bury(run, now_ns)` leaves a tombstone. Raises only what these, the tables and the other functions raise.
     fn process<'py>(&self, events: &Any<'py>, rest: &Any<'py>, bury: &Any<'py>) -> PyResult<Bound<'py, PyList>> {
-        let mut call = Call { spans: PyList::empty(events.py()), runs: AHashMap::new(), left: 0, bury: bury.clone() };
+        let mut call =
+            Call { spans: PyList::empty(events.py()), runs: AHashMap::new(), left: 0, bury: bury.clone(), place: None };
         let mut events = events.try_iter()?;
         let mut near = Vec::new();
         while next_few(&mut events, &mut near)? {
             near.iter().for_each(|event| self.outcomes.fetch(event));
+            near.iter().for_each(|event| self.fetch(event));
             for event in &near {
                 let outcomes = match self.outcomes.read(event) {
                     Some([outcomes]) => outcomes,
@@ -165,6 +195,22 @@ impl<'py> Call<'py> {
 }
 
 impl SpanMaker {
+    /// Has what its outcomes hold fetched into the cache.
+    fn fetch(&self, event: &Any<'_>) {
+        let Some([outcomes]) = self.outcomes.read(event) else { return };
+        let Ok(outcomes) = outcomes.cast_exact::<PyTuple>() else { return };
+        if outcomes.is_empty() {
+            return;
+        }
+        self.event.fetch(event);
+        for outcome in outcomes.as_slice() {
+            self.step.fetch(outcome);
+            self.made.fetch(outcome);
+            self.inner.fetch(outcome);
+            self.check.fetch(outcome);
+        }
+    }
+
     fn take<'py>(&self, call: &mut Call<'py>, outcome: &Any<'py>, event: &Any<'py>) -> Made<()> {
         let kind = outcome.get_type_ptr();
         if self.silent.iter().any(|silent| silent.as_ptr() == kind.cast()) {
@@ -214,7 +260,7 @@ impl SpanMaker {
         let is_over = late.is_truthy()? || ended_runs.contains(name)?;
         let mut spans = Vec::new();
         if !is_over {
-            let resource = self.resource_of(facts)?;
+            let resource = self.resource_of(&mut call.place, facts)?;
             let (events, inner) = self.joined(&left)?;
             spans.push(self.roots.span(&self.shapes, &run.ids, ended, facts, &resource, events)?);
             spans.extend(self.shapes.inner(&run.ids, inner, &run.ids.root, &resource, "end")?);
@@ -254,8 +300,8 @@ impl SpanMaker {
     fn step<'py>(&self, call: &mut Call<'py>, ended: &[Any<'py>; 13], facts: &Any<'py>) -> Made<()> {
         let [name, _, step, attempt, ..] = ended;
         let Some(run) = self.known(&mut call.runs, name)? else { return Ok(()) };
-        let key = key(step, attempt)?.ok_or(Not::Ours)?;
-        let resource = self.resource_of(facts)?;
+        let key = run.key(step, attempt)?.ok_or(Not::Ours)?;
+        let resource = self.resource_of(&mut call.place, facts)?;
         let attempts = match &run.row {
             Some(Row::Open(attempts)) if run.seen == call.left => Some(attempts.clone()),
             _ => self.stored(name, &key)?,
@@ -287,7 +333,7 @@ impl SpanMaker {
         note: impl FnOnce(&Shapes) -> Made<Any<'py>>,
     ) -> Made<()> {
         let Some(run) = self.known(&mut call.runs, name)? else { return Ok(()) };
-        let (key, note) = (key(step, attempt)?, note(&self.shapes)?);
+        let (key, note) = (run.key(step, attempt)?, note(&self.shapes)?);
         let Some(attempts) = self.row(run, name, call.left)? else { return Ok(()) };
         let waiting = self.wait(attempts, key)?;
         let [events, _, dropped, _] = self.waiting.read(&waiting).ok_or(Not::Ours)?;
@@ -310,7 +356,7 @@ impl SpanMaker {
         error: &Any<'py>,
     ) -> Made<()> {
         let Some(run) = self.known(&mut call.runs, name)? else { return Ok(()) };
-        let key = key(step, attempt)?;
+        let key = run.key(step, attempt)?;
         if !error.is_none() {
             let [stack] = self.error.read(error).ok_or(Not::Ours)?;
             if stack.cast_exact::<PyString>().map_err(|_| Not::Ours)?.len()? > self.most_stack {
@@ -337,7 +383,7 @@ impl SpanMaker {
         }
         if !runs.contains_key(name) {
             let ids = self.roots.ids(run, name)?;
-            runs.insert(name.into(), Run { ids, row: None, seen: 0 });
+            runs.insert(name.into(), Run { ids, key: None, row: None, seen: 0 });
         }
         Ok(runs.get_mut(name))
     }
@@ -402,23 +448,21 @@ impl SpanMaker {
     }
 
     /// `Spans._resource_of`.
-    fn resource_of<'py>(&self, run: &Any<'py>) -> Made<Any<'py>> {
-        let py = run.py();
-        let place = if run.is_none() {
+    fn resource_of<'py>(&self, last: &mut Option<(Any<'py>, Any<'py>)>, facts: &Any<'py>) -> Made<Any<'py>> {
+        let py = facts.py();
+        let place = if facts.is_none() {
             intern!(py, "").clone().into_any()
         } else {
-            let [place] = self.facts.read(run).ok_or(Not::Ours)?;
+            let [place] = self.facts.read(facts).ok_or(Not::Ours)?;
             place
         };
-        Ok(self.resource.bind(py).call1((place,))?)
+        if let Some((_, resource)) = last.as_ref().filter(|(known, _)| known.is(&place)) {
+            return Ok(resource.clone());
+        }
+        let resource = self.resource.bind(py).call1((&place,))?;
+        *last = Some((place, resource.clone()));
+        Ok(resource)
     }
-}
-
-/// `_attempt`; None for "".
-fn key<'py>(step: &Any<'py>, attempt: &Any<'py>) -> Made<Option<Any<'py>>> {
-    let (name, number) = (text(step).ok_or(Not::Ours)?, whole(attempt).ok_or(Not::Ours)?);
-    let known = !name.is_empty() && number != 0;
-    Ok(known.then(|| PyString::new(step.py(), &format!("{name}#{number}")).into_any()))
 }
 
 fn list<'a, 'py>(object: &'a Any<'py>) -> Made<&'a Bound<'py, PyList>> {
