@@ -120,8 +120,6 @@ impl Names {
 /// Makes spans and span events of the common outcomes.
 pub struct Shapes {
     names: Names,
-    /// The attributes of most steps without their values: copied, it need not grow.
-    plain_step: Py<PyDict>,
     span: Py<PyType>,
     event: Py<PyType>,
     time: Slots<1>,
@@ -145,16 +143,8 @@ impl Shapes {
         let room = |name: &str| -> PyResult<usize> { shapes.getattr(name)?.extract() };
         let word = |text: &str| PyString::intern(shapes.py(), text).into_any().unbind();
         let names = Names::new(&shapes.getattr("names")?)?;
-        let plain_step = PyDict::new(shapes.py());
-        for name in [&names.job, &names.run, &names.task, &names.status, &names.attempt] {
-            plain_step.set_item(name, shapes.py().None())?;
-        }
-        for name in [&names.task_run, &names.task_result, &names.kind] {
-            plain_step.set_item(name, shapes.py().None())?;
-        }
         Ok(Self {
             names,
-            plain_step: plain_step.unbind(),
             span: kind("Span")?.unbind(),
             event: kind("SpanEvent")?.unbind(),
             time: Slots::new(&kind("SpanEvent")?, ["at_ns"])?,
@@ -189,8 +179,7 @@ impl Shapes {
         let (step_text, number) = (text(step).ok_or(Not::Ours)?, whole(attempt).ok_or(Not::Ours)?);
         let status_text = text(status).ok_or(Not::Ours)?;
         let result = self.results.get(status_text);
-        let is_plain = begun.is_truthy()? && result.is_some() && kind.is_truthy()?;
-        let attributes = if is_plain { self.plain_step.bind(py).copy()? } else { PyDict::new(py) };
+        let attributes = PyDict::new(py);
         attributes.set_item(&names.job, job)?;
         attributes.set_item(&names.run, run)?;
         attributes.set_item(&names.task, step)?;
