@@ -326,8 +326,9 @@ metadata = st.dictionaries(
     max_size=3,
 )
 words = st.sampled_from(STATUSES) | texts
+kinds = st.sampled_from(["resource", "io", "marker"])  # state is read again only if it is one of these
 inners = st.builds(
-    InnerEnded, run_ids, jobs, steps, attempts, st.sampled_from(["io", "io'"]) | texts, words, times, times, errors
+    InnerEnded, run_ids, jobs, steps, attempts, st.sampled_from(["io", "io'"]) | texts, kinds, times, times, errors
 )
 outcomes = st.one_of(
     st.builds(
