@@ -9,11 +9,11 @@ Materializations, checks and observations wait likewise and become events of the
 a run; a run that has ended leaves a tombstone, so that what follows it (events do) never waits for ever.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from heapq import nsmallest
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
@@ -22,6 +22,8 @@ from pipeline import names
 from pipeline.batch import Batch
 from pipeline.components import ConnectorSpec, Context, Table
 from pipeline.events import Event
+from pipeline.lineage import AssetFacts
+from pipeline.native import HAS_NATIVE, native
 from pipeline.outcomes import (
     AssetMaterialized,
     AssetObserved,
@@ -32,7 +34,7 @@ from pipeline.outcomes import (
     StepEnded,
 )
 from pipeline.signals import Labels, Signal, Span, SpanEvent
-from pipeline.trace_ids import run_span_id
+from pipeline.trace_ids import run_span_id, trace_id
 
 MAX_EVENTS: Final = 128
 """Span events of one attempt that are kept (OpenTelemetry's own default limit); the rest is counted."""
@@ -41,6 +43,8 @@ MAX_INNER: Final = 128
 MAX_ENDED: Final = 20_000
 """Tombstones of ended runs."""
 _STACK_KEPT: Final = 16_384
+_OURS: Final = frozenset({StepEnded, AssetMaterialized, CheckEvaluated, AssetObserved, InnerEnded, RunEnded})
+"""Those of which spans are made; half of all outcomes are others."""
 
 
 class SpansConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,13 +92,18 @@ class Spans:
     def __init__(self, config: SpansConfig, runs: Table[str, OpenRun], ended: Table[str, int]) -> None:
         self._config, self._runs, self._ended = config, runs, ended
         self._resource = lru_cache(maxsize=1024)(lambda code_location: _resource(config, code_location))
+        self._twin = _twin(config, runs, ended, self._resource) if HAS_NATIVE else None
 
     async def process(self, batch: Batch[Event]) -> Sequence[Span]:
         """The spans of what has ended in this batch."""
+        if self._twin is not None:
+            return self._twin.process(batch.items, self._take, self._bury)
         spans: list[Span] = []
+        take, ours = self._take, _OURS
         for event in batch.items:
             for outcome in event.outcomes:
-                self._take(outcome, event, spans)
+                if type(outcome) in ours:
+                    take(outcome, event, spans)
         return spans
 
     def _take(self, outcome: Outcome, event: Event, spans: list[Span]) -> None:
@@ -124,7 +133,8 @@ class Spans:
         waiting = self._release(ended.run, _attempt(ended.step, ended.attempt))
         span = shapes.step_span(ended, resource, waiting.events, waiting.events_dropped, waiting.inner_dropped)
         spans.append(span)
-        spans.extend(shapes.inner_spans(waiting.inner, span.span_id, resource))
+        if waiting.inner:
+            spans.extend(shapes.inner_spans(waiting.inner, span.span_id, resource))
 
     def _inner(self, ended: InnerEnded, event: Event, spans: list[Span]) -> None:
         if not ended.run:
@@ -167,7 +177,10 @@ class Spans:
         if open_run is None:
             open_run = OpenRun()
             self._runs.put(run, open_run)
-        return open_run.attempts.setdefault(attempt, Waiting())
+        waiting = open_run.attempts.get(attempt)
+        if waiting is None:
+            waiting = open_run.attempts[attempt] = Waiting()
+        return waiting
 
     def _release(self, run: str, attempt: str) -> Waiting:
         present = self._runs.get(run)
@@ -204,6 +217,28 @@ def _lighter(ended: InnerEnded) -> InnerEnded:
         return ended
     error = msgspec.structs.replace(error, stack=shapes.clipped(error.stack, _STACK_KEPT))
     return msgspec.structs.replace(ended, error=error)
+
+
+def _twin(
+    config: SpansConfig, runs: Table[str, OpenRun], ended: Table[str, int], resource: Callable[[str], Labels]
+) -> "native.SpanMaker":
+    return native.SpanMaker(
+        Event,
+        AssetFacts,
+        shapes,
+        [kind for kind in get_args(Outcome) if kind not in _OURS],
+        Waiting,
+        OpenRun,
+        runs,
+        ended,
+        resource,
+        trace_id,
+        config.run_url,
+        config.run_tags,
+        MAX_EVENTS,
+        MAX_INNER,
+        _STACK_KEPT,
+    )
 
 
 def _resource(config: SpansConfig, code_location: str) -> Labels:

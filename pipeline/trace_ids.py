@@ -22,25 +22,22 @@ def trace_id(run_id: str) -> str:
         return sha256(run_id.encode()).hexdigest()[:32]
 
 
+@lru_cache(maxsize=_RUNS)
 def run_span_id(run_id: str) -> str:
     """16 hex digits: the root span of a run."""
-    return _digest("run", run_id)
+    return _digest(f"run\0{run_id}")
 
 
+@lru_cache(maxsize=_SPANS)
 def step_span_id(run_id: str, step_key: str, attempt: int) -> str:
     """16 hex digits: one attempt (from 1) of a step."""
-    return _digest("step", run_id, step_key, str(attempt))
+    return _digest(f"step\0{run_id}\0{step_key}\0{attempt}")
 
 
 def inner_span_id(run_id: str, step_key: str, attempt: int, name: str, started_ns: int) -> str:
     """16 hex digits: something within a run or step, told apart by its name and start."""
-    return _digested("inner", run_id, step_key, str(attempt), name, str(started_ns))  # asked for once
+    return _digest(f"inner\0{run_id}\0{step_key}\0{attempt}\0{name}\0{started_ns}")  # asked for once
 
 
-@lru_cache(maxsize=_SPANS)
-def _digest(*parts: str) -> str:
-    return _digested(*parts)
-
-
-def _digested(*parts: str) -> str:
-    return sha256("\0".join(parts).encode()).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:16]

@@ -7,9 +7,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from pipeline.components import Table
 from pipeline.events import Detail, Event
 from pipeline.facts import Metadata, RunFacts
-from pipeline.lineage import Catalog
-from pipeline.outcomes import AssetMaterialized, CheckEvaluated
-from pipeline.signals import LogRecord, Span
+from pipeline.lineage import AssetFacts, Catalog
+from pipeline.outcomes import AssetMaterialized, CheckEvaluated, Outcome
+from pipeline.signals import Labels, LogRecord, Span
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -103,6 +103,32 @@ class LedgerTwin:
 class OtlpSpans:
     def __init__(self, kinds: ModuleType, scope: str) -> None: ...
     def request(self, spans: Sequence[Span]) -> bytes | None: ...
+
+class SpanMaker:
+    def __init__(
+        self,
+        event: type[Event],
+        asset: type[AssetFacts],
+        shapes: ModuleType,
+        silent: Sequence[type[Outcome]],
+        waiting: type[Any],
+        open_run: type[Any],
+        runs: Table[str, Any],
+        ended: Table[str, int],
+        resource: Callable[[str], Labels],
+        trace_id: Callable[[str], str],
+        run_url: str,
+        run_tags: bool,
+        most_events: int,
+        most_inner: int,
+        most_stack: int,
+    ) -> None: ...
+    def process(
+        self,
+        events: Sequence[Event],
+        rest: Callable[[Outcome, Event, list[Span]], None],
+        bury: Callable[[str, int], None],
+    ) -> list[Span]: ...
 
 class LokiPush:
     def __init__(

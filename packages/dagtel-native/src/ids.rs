@@ -38,7 +38,7 @@ impl Ids {
             let ids = match trace(run_text) {
                 Some(trace) => {
                     let trace = PyString::new(run.py(), &trace).into_any().unbind();
-                    (trace, PyString::new(run.py(), &span(run_text, step_text, number)).into_any().unbind())
+                    (trace, PyString::new(run.py(), span(run_text, step_text, number).text()).into_any().unbind())
                 }
                 None => self.derive.bind(run.py()).call1((run, step, number))?.extract()?,
             };
@@ -52,7 +52,7 @@ impl Ids {
 }
 
 /// The 32 digits of a UUID as Dagster writes it; None for another run id.
-fn trace(run: &str) -> Option<String> {
+pub fn trace(run: &str) -> Option<String> {
     let mut digits = String::with_capacity(32);
     for (place, byte) in run.bytes().enumerate() {
         match (place, byte) {
@@ -66,13 +66,78 @@ fn trace(run: &str) -> Option<String> {
 }
 
 /// 16 hex digits: of the attempt if there is one, else of the run.
-fn span(run: &str, step: &str, attempt: i64) -> String {
-    let named =
-        if step.is_empty() || attempt == 0 { format!("run\0{run}") } else { format!("step\0{run}\0{step}\0{attempt}") };
-    Sha256::digest(named)[..8].iter().fold(String::with_capacity(16), |mut digits, byte| {
-        for digit in [byte >> 4, byte & 15] {
-            digits.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+fn span(run: &str, step: &str, attempt: i64) -> Digits {
+    if step.is_empty() || attempt == 0 {
+        run_span(run)
+    } else {
+        step_span(run, step, attempt)
+    }
+}
+
+/// `pipeline.trace_ids.run_span_id`.
+pub fn run_span(run: &str) -> Digits {
+    Digits::of(&["run\0", run])
+}
+
+/// `pipeline.trace_ids.step_span_id`.
+pub fn step_span(run: &str, step: &str, attempt: i64) -> Digits {
+    Digits::of(&["step\0", run, "\0", step, "\0", Decimal::of(attempt).text()])
+}
+
+/// `pipeline.trace_ids.inner_span_id` of a name in two parts.
+pub fn inner_span(run: &str, step: &str, attempt: i64, name: [&str; 2], started_ns: i64) -> Digits {
+    let (attempt, started) = (Decimal::of(attempt), Decimal::of(started_ns));
+    let [name, suffix] = name;
+    let parts = ["inner\0", run, "\0", step, "\0", attempt.text(), "\0", name, suffix, "\0", started.text()];
+    Digits::of(&parts)
+}
+
+/// 16 hex digits.
+#[derive(PartialEq, Eq, Hash)]
+pub struct Digits([u8; 16]);
+
+impl Digits {
+    fn of(parts: &[&str]) -> Self {
+        let mut hash = Sha256::new();
+        parts.iter().for_each(|part| hash.update(part));
+        let mut digits = [0; 16];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(hash.finalize()) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
         }
-        digits
-    })
+        Self(digits)
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default() // all of them are ASCII
+    }
+}
+
+/// A number as text.
+pub struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    pub fn of(number: i64) -> Self {
+        let (mut digits, mut start, mut left) = ([0; 20], 20, number.unsigned_abs());
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        if number < 0 {
+            start -= 1;
+            digits[start] = b'-';
+        }
+        Self { digits, start }
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.digits[self.start..]).unwrap_or_default() // all of them are ASCII
+    }
 }

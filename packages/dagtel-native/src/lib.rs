@@ -31,6 +31,9 @@ mod otlp_spans;
 mod plain;
 mod records;
 mod slots;
+mod span_roots;
+mod span_shapes;
+mod spans;
 mod stamps;
 mod texts;
 mod wire;
@@ -45,6 +48,7 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<entries::EntryReader>()?;
     module.add_class::<levels::LevelCounter>()?;
     module.add_class::<otlp_spans::OtlpSpans>()?;
+    module.add_class::<spans::SpanMaker>()?;
     module.add_class::<loki_push::LokiPush>()?;
     module.add_class::<needles::Needles>()?;
     module.add_class::<log_records::LogRecords>()?;
