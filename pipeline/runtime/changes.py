@@ -81,10 +81,12 @@ class StateRows(Sequence[StateRow]):
 
     def _all(self) -> list[StateRow]:
         if self._made is None:
-            self._made = [
-                StateRow(shard, row.owner, row.table, row.key, row.version, row.value)
-                for shard, changed in self._changes
-                for row in changed.rows()
-            ]
+            self._made = []
+            for shard, changed in self._changes:
+                owner, table, version, encode = changed.owner, changed.table, changed.version, changed.encode
+                self._made += [
+                    StateRow(shard, owner, table, _encode(key), version, encode(value))
+                    for key, value in zip(changed.keys, changed.values, strict=True)
+                ]
             self._changes = []
         return self._made

@@ -178,18 +178,8 @@ class _Builder:
         lane.mounts += context.mounts
         if context.mounts and lane.shard != WHOLE:
             raise ConfigError(f"{owner} serves a path and works in each partition: only one of scope `whole` may")
-        stage = Stage(owner, lane.shard, component, tables.opened, behind, shop.dead, _counter(shop.telemetry, owner))
+        stage = Stage(owner, lane.shard, component, tables.opened, behind, shop.dead, shop.telemetry.passing(owner))
         stage.pipeline = pipeline
         lane.made[pipeline, node.id] = stage
         shop.statuses.set(owner, Status.OK)
         return stage
-
-
-def _counter(telemetry: Telemetry, owner: str) -> Any:
-    labels = {"component": owner}
-
-    def count(taken: int, given: int) -> None:
-        telemetry.incoming.add(taken, labels)
-        telemetry.outgoing.add(given, labels)
-
-    return count

@@ -91,8 +91,9 @@ class Telemetry:
         self.accepted = meter.create_counter("dagtel_receiver_accepted_events", description="Events taken in.")
         self.rejected = meter.create_counter("dagtel_receiver_refused_events", description="Input that was no event.")
         self.received_bytes = meter.create_counter("dagtel_receiver_bytes", unit="By", description="Bytes taken in.")
-        self.incoming = meter.create_counter("dagtel_processor_incoming_items", description="Items given to it.")
-        self.outgoing = meter.create_counter("dagtel_processor_outgoing_items", description="Items that it gave.")
+        self._passed: dict[str, list[int]] = {}
+        self._observed(meter, "dagtel_processor_incoming_items", "Items given to it.", 0)
+        self._observed(meter, "dagtel_processor_outgoing_items", "Items that it gave.", 1)
         self.sent = meter.create_counter("dagtel_exporter_sent_items", description="Items delivered.")
         self.sent_bytes = meter.create_counter("dagtel_exporter_sent_bytes", unit="By", description="Bytes delivered.")
         self.send_failed = meter.create_counter("dagtel_exporter_send_failed", description="Attempts that failed.")
@@ -116,6 +117,23 @@ class Telemetry:
             description="How long a checkpoint's transaction took.",
             explicit_bucket_boundaries_advisory=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
         )
+
+    def _observed(self, meter: Meter, name: str, description: str, which: int) -> None:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(counts[which], {"component": id}) for id, counts in self._passed.items()]
+
+        meter.create_observable_counter(name, [observe], description=description)
+
+    def passing(self, component: str) -> Callable[[int, int], None]:
+        """Counts the items that a component is given and gives, all its instances together. Only numbers are added, and
+        read when somebody scrapes: each batch passes a dozen components."""
+        counts = self._passed.setdefault(component, [0, 0])
+
+        def count(taken: int, given: int) -> None:
+            counts[0] += taken
+            counts[1] += given
+
+        return count
 
     def gauge(self, name: str, description: str, read: Callable[[], Iterable[tuple[float, Mapping[str, str]]]]) -> None:
         """A gauge that is read when somebody scrapes."""
