@@ -18,6 +18,8 @@ from pipeline.store.transaction import Value
 MOST_VALUES = 32_766
 """SQLite's limit of values in one statement."""
 
+_MOST_KEYS = 1 << 14
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -57,7 +59,7 @@ _KEPT = _insert(
     ("shard", "owner", "name", "key", "version", "value"),
     'ON CONFLICT (shard, owner, name, "key") DO UPDATE SET version = excluded.version, value = excluded.value',
 )
-_GONE = _Rows('DELETE FROM rows WHERE (shard, owner, name, "key") IN (VALUES {rows})', 4)
+_GONE = 'DELETE FROM rows WHERE shard = ? AND owner = ? AND name = ? AND "key" IN ({marks})'
 _OUTBOX = _insert("outbox", ("id", "exporter", "size", "data", "shard", "epoch"), "ON CONFLICT (id) DO NOTHING")
 _ACKS = _Rows("DELETE FROM outbox WHERE id IN (VALUES {rows})", 1)
 _RECEIPTS = _insert(
@@ -145,16 +147,25 @@ def _write_all(connection: sqlite3.Connection, commit: Commit) -> None:
 
 def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:
     kept: list[Value] = []
-    gone: list[Value] = []
+    gone: dict[tuple[str, str, str], list[Value]] = {}
     for row in commit.rows:
         if row.value is None:
-            gone += (row.shard, row.owner, row.name, row.key)
+            gone.setdefault((row.shard, row.owner, row.name), []).append(row.key)
         else:
             kept += (row.shard, row.owner, row.name, row.key, row.version, row.value)
     if kept:
         _KEPT.run(connection, kept)
-    if gone:
-        _GONE.run(connection, gone)
+    for table, keys in gone.items():  # each by itself: four values at once are not looked up but searched for
+        for start in range(0, len(keys), _MOST_KEYS):
+            part = keys[start : start + _MOST_KEYS]
+            size = 1 << (len(part) - 1).bit_length()
+            connection.execute(gone_by(size), [*table, *part, *[None] * (size - len(part))])
+
+
+@cache
+def gone_by(size: int) -> str:
+    """The statement that deletes so many rows of a table by their keys."""
+    return _GONE.replace("{marks}", ",".join("?" * size))
 
 
 def _write_acks(connection: sqlite3.Connection, commit: Commit) -> None:

@@ -1,12 +1,14 @@
 """The state store's SQLite file: its lock, and what is wrong with it."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pipeline.components import Payload
 from pipeline.errors import StateError
+from pipeline.store.sqlite_writes import gone_by
 from pipeline.store.state import Ack, Commit, OutboxRow, StateStore
 
 
@@ -37,6 +39,14 @@ def test_a_file_that_is_no_database_is_refused_with_what_to_do(path: Path, damag
         path.write_bytes(bytes(content))
         with pytest.raises(StateError, match="damaged"):
             StateStore(path)
+
+
+def test_rows_that_go_are_looked_up_and_not_searched_for(path: Path) -> None:
+    """A state of a million rows would be read whole at each checkpoint."""
+    StateStore(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {gone_by(4)}", [None] * 7).fetchall()
+    assert [step[3] for step in plan] == ["SEARCH rows USING PRIMARY KEY (shard=? AND owner=? AND name=? AND key=?)"]
 
 
 def test_a_newer_schema_is_refused(path: Path) -> None:

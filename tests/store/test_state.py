@@ -48,6 +48,20 @@ def test_what_is_committed_is_there_after_a_restart(opens: Opens) -> None:
     again.close()
 
 
+@pytest.mark.parametrize("count", [1, 3, 5000, 20_000])
+def test_of_many_rows_those_that_are_gone_go_and_no_others(opens: Opens, count: int) -> None:
+    store = opens()
+    epoch = store.take_shard("s").epoch
+    keys = [b"%d" % n for n in range(count)]
+    rows = [msgspec.structs.replace(row(key, b"1"), name=name) for name in ("lives", "past") for key in keys]
+    store.commit(Commit(epochs={"s": epoch}, rows=rows))
+    gone = [msgspec.structs.replace(r, value=None) for r in rows if r.name == "lives" or r.key == b"0"]
+    store.commit(Commit(epochs={"s": epoch}, rows=[*gone[1:], row(b"never there", None)]))
+    left = {name: {key for key, _, _ in found} for (_, name), found in store.take_shard("s").rows.items()}
+    assert left == {table: names for table, names in (("lives", {b"0"}), ("past", set(keys[1:]))) if names}
+    store.close()
+
+
 def test_an_owner_that_was_replaced_commits_nothing(opens: Opens) -> None:
     store = opens()
     old = store.take_shard("s").epoch
