@@ -38,7 +38,7 @@ from pipeline.testing.context import FakeContext
 from processors.redaction import SPEC as REDACTION
 from processors.redelivery import SPEC as REDELIVERY
 from processors.run_ledger import SPEC as RUN_LEDGER
-from receivers.dagster_wire import BATCHES, decode
+from receivers.dagster_wire import TWIN, decode
 from receivers.kafka_partition import Partition
 from receivers.kafka_positions import begin_at
 from receivers.kafka_records import KafkaRecord
@@ -92,7 +92,9 @@ class Road:
     def __init__(self, processors: list[Stage], connectors: dict[str, Stage], redaction: Stage, loki: Any, jaeger: Any):
         self.processors, self.connectors, self.redaction = processors, connectors, redaction
         self.loki, self.jaeger = loki, jaeger
-        self.partition = Partition(SHARD, begin_at(0), 0, 0, "fail", decode, BATCHES)
+        self.partition = Partition(
+            SHARD, begin_at(0), 0, 0, "fail", decode, TWIN.decode_all if TWIN is not None else None
+        )
 
     async def take(self, watch: Stopwatch, records: Sequence[KafkaRecord]) -> None:
         """One fetch, to its sealed payloads."""

@@ -24,7 +24,7 @@ from receivers import wire_details as details
 from receivers import wire_repair
 from receivers.wire_details import Reader
 from receivers.wire_errors import error_info
-from receivers.wire_native import Batches, twin
+from receivers.wire_native import twin
 from receivers.wire_repair import nanos
 from receivers.wire_shapes import NULL
 
@@ -261,7 +261,6 @@ def _handle_key(raw: bytes) -> str | None:
 
 
 TWIN: Final = twin(_KNOWN, _STEP_TYPES, _log_detail)
-BATCHES: Final = Batches(TWIN) if TWIN is not None else None
 _decode: Final = TWIN.decode if TWIN is not None else None
 
 

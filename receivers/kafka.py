@@ -35,7 +35,7 @@ from pipeline.errors import PermanentError, RetryableError
 from pipeline.events import Event
 from pipeline.kafka_client import Security, listed, security
 from pipeline.outcomes_wire import decode_events
-from receivers.dagster_wire import BATCHES, decode, redecode
+from receivers.dagster_wire import TWIN, decode, redecode
 from receivers.kafka_history import history
 from receivers.kafka_members import REVOKE_SHARE, Membership, Tp
 from receivers.kafka_options import KafkaReceiverConfig
@@ -312,7 +312,7 @@ async def build(config: KafkaReceiverConfig, context: Context) -> AsyncIterator[
     if config.encoding == "outcomes":
         yield KafkaReceiver(config, context, decode_outcomes, None)
     else:
-        yield KafkaReceiver(config, context, decode, BATCHES)
+        yield KafkaReceiver(config, context, decode, TWIN.decode_all if TWIN is not None else None)
 
 
 SPEC = ReceiverSpec(

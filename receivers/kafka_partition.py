@@ -1,6 +1,6 @@
 """One partition that is being read: records become a `Read`, and the position moves. Pure: no broker, no clock."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, Protocol, TypeAlias, cast
@@ -32,18 +32,10 @@ class Decode(Protocol):
 
 
 class DecodeAll(Protocol):
-    """Many records at once. See `receivers.wire_native`."""
+    """Many records at once: their events, None where `Decode` has to look, how many of these there are, and the bytes
+    of the others. None where it cannot. See `receivers.wire_native`."""
 
-    @property
-    def ahead(self) -> Callable[[list[Any]], object]:
-        """What can be read of the records on any thread, for `decode`."""
-        ...
-
-    @property
-    def decode(self) -> Callable[[list[Any], str, Any], tuple[list[Event | None], int, int] | None]:
-        """Their events, None where `Decode` has to look, how many of these there are, and the bytes of the others. None
-        where it cannot. Takes the records, the source, and what `ahead` gave of these records, or None."""
-        ...
+    def __call__(self, records: list[Any], source: str, /) -> tuple[list[Event | None], int, int] | None: ...
 
 
 class Record(Protocol):
@@ -119,11 +111,8 @@ class Partition:
         self.position = moved(self.position, next_offset)
         return self._read((), (), 0)
 
-    def take(
-        self, records: Sequence[Record], next_offset: int, end: int | None, ahead: object = None
-    ) -> Read[object] | None:
-        """The records as events. `next_offset` is where the broker's cursor stands behind them, `end` the known end,
-        `ahead` what `DecodeAll.ahead` gave of them.
+    def take(self, records: Sequence[Record], next_offset: int, end: int | None) -> Read[object] | None:
+        """The records as events. `next_offset` is where the broker's cursor stands behind them, `end` the known end.
 
         Raises PermanentError when the partition is not the one that was read.
         """
@@ -132,10 +121,10 @@ class Partition:
         if self._check is not None and records:
             if not self._is_the_one(records[0]):
                 return self.opening()
-            records, ahead = [record for record in records if record.offset >= self.position.next], None
+            records = [record for record in records if record.offset >= self.position.next]
         if not records:
             return self.advance(next_offset, end)
-        items, rejected, size = self._decoded(records, ahead)
+        items, rejected, size = self._decoded(records)
         last = records[-1]
         at_ns = self._latest(items) if self._holds_several and items else _nanos(last)
         self.position = position_after(next_offset, last.offset, at_ns, fingerprint(last.key, last.value))
@@ -165,13 +154,12 @@ class Partition:
         self._begin_anew(start, self.end)
         return False
 
-    def _decoded(self, records: Sequence[Record], ahead: object) -> tuple[list[Event], list[Rejected], int]:
+    def _decoded(self, records: Sequence[Record]) -> tuple[list[Event], list[Rejected], int]:
         items: list[Event] = []
         rejected: list[Rejected] = []
         size, source, decode = 0, self.source, self._decode
         done: Iterable[Event | None] = repeat(None)
-        all_at_once = self._decode_all.decode(list(records), source, ahead) if self._decode_all is not None else None
-        if all_at_once is not None:
+        if self._decode_all is not None and (all_at_once := self._decode_all(list(records), source)) is not None:
             done, missing, size = all_at_once
             if not missing:
                 return cast(list[Event], done), rejected, size

@@ -5,11 +5,9 @@ no room for long the partitions are paused and polling goes on, so that the grou
 fetched ahead is then fetched again. It is the loop alone that puts, one read at a time.
 """
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import anyio
@@ -26,8 +24,6 @@ POLL_S = 0.2
 JOINING_S = 0.05
 ROOM_CHECK_S = 0.01
 PAUSE_AFTER_S = 1.0
-WORTH_A_THREAD = 500
-"""Records that are read on another thread: a few are read sooner than it is asked."""
 MILLISECOND = 1_000_000
 
 
@@ -38,13 +34,6 @@ class Fetched(msgspec.Struct, frozen=True, gc=False):
     records: Sequence[Record]
     cursor: int
     end: int | None
-
-
-class Coming(msgspec.Struct, frozen=True):
-    """Records that are not taken yet, and what is being read of them on another thread; None where nothing is."""
-
-    part: Fetched
-    ahead: Future[object] | None
 
 
 class OutOfRange(DagtelError):
@@ -107,7 +96,6 @@ class Reading:
         self.members = Membership(intake, config.rebalance_timeout, self._tell_last, log)
         self._opened = -1
         self._in_hand: deque[tuple[Tp, Partition, Read[object]]] = deque()
-        self._coming: deque[Coming] = deque()
         self._told: dict[Tp, int] = {}
         self._last_put: dict[Tp, int] = {}
         self._counts: Mapping[str, int] = {}
@@ -118,10 +106,6 @@ class Reading:
 
     async def run(self) -> None:
         """Read until cancelled, or with `intake.once` to the end that was there at the start."""
-        with ThreadPoolExecutor(1, "kafka-read") as self._thread:
-            await self._read()
-
-    async def _read(self) -> None:
         while True:
             if self.members.failure is not None:
                 raise self.members.failure
@@ -140,7 +124,6 @@ class Reading:
     async def _open(self) -> None:
         """Take on what was assigned: load its state, see where to go on, set the cursors. A broker that does not
         answer is asked again in the next turn."""
-        self._coming.clear()  # the cursors are set anew
         generation, partitions = self.members.generation, self.members.assigned or frozenset()
         if self._intake.alone and not self._has_all(generation, partitions):
             return
@@ -248,7 +231,7 @@ class Reading:
             return
         self._broker.pause()
         self._paused = True
-        await self._take_next(await self._fetched(POLL_S / 4))
+        self._take(await self._fetched(POLL_S / 4))
         await self._tell_when_due()
 
     # --- fetching ----------------------------------------------------------------------------------------------------
@@ -257,13 +240,12 @@ class Reading:
         if self._full_since is not None:
             self._full_since = None
             self._broker.resume()
-        fetched = await self._fetched(0.0 if self._coming else timeout_s)
+        fetched = await self._fetched(timeout_s)
         if self._broker.renewed() or self._paused:
             self._paused = False
-            await self._take_coming(0)
             self._recheck()  # and what was fetched is fetched again: it may be another topic's
         else:
-            await self._take_next(fetched)
+            self._take(fetched)
         await self._look_at_ends()
 
     def _recheck(self) -> None:
@@ -278,46 +260,29 @@ class Reading:
         try:
             return await self._broker.fetch(timeout_s, self._config.max_poll_records)
         except OutOfRange as error:
-            await self._take_coming(0)
             await self._reopen(error.partitions)
             return ()
 
-    async def _take_next(self, fetched: Sequence[Fetched]) -> None:
-        """Take what came before; half of decoding what came now begins on another thread, if it is worth one. So the
-        loop has work while that is done, and the next records when it has none."""
-        self._coming += [self._begun(part) for part in fetched]
-        await self._take_coming(len(fetched))
-
-    async def _take_coming(self, but: int) -> None:
-        """Take what is coming, all `but` so many of which something is still being read."""
-        while self._coming and (len(self._coming) > but or self._coming[0].ahead is None):
-            coming = self._coming.popleft()
-            self._take(coming.part, None if coming.ahead is None else await asyncio.wrap_future(coming.ahead))
-
-    def _begun(self, part: Fetched) -> Coming:
-        if self._decode_all is None or len(part.records) < WORTH_A_THREAD:
-            return Coming(part, None)
-        return Coming(part, self._thread.submit(self._decode_all.ahead, list(part.records)))
-
-    def _take(self, part: Fetched, ahead: object) -> None:
-        partition = self.members.open.get(part.tp)
-        if partition is None:
-            return  # fetched before it was opened, from where the client thinks; the seek fetches it again
-        read = partition.take(part.records, part.cursor, part.end, ahead)
-        if partition.seek_to is not None:  # what comes is from where the cursor was
-            self._coming = deque(coming for coming in self._coming if coming.part.tp != part.tp)
-        self._seek(part.tp, partition)
-        self._figures.lag(part.tp, partition.lag)
-        if read is not None:
-            self._figures.read(part.tp, len(read.items) + len(read.rejected), read.size)
-            self._in_hand.append((part.tp, partition, read))
+    def _take(self, fetched: Sequence[Fetched]) -> None:
+        sought: set[Tp] = set()
+        for part in fetched:
+            partition = self.members.open.get(part.tp)
+            if partition is None or part.tp in sought:
+                continue  # fetched from where the client thinks that it stands; the seek fetches it again
+            read = partition.take(part.records, part.cursor, part.end)
+            if partition.seek_to is not None:
+                sought.add(part.tp)
+            self._seek(part.tp, partition)
+            self._figures.lag(part.tp, partition.lag)
+            if read is not None:
+                self._figures.read(part.tp, len(read.items) + len(read.rejected), read.size)
+                self._in_hand.append((part.tp, partition, read))
 
     async def _look_at_ends(self) -> None:
         """What a fetch tells without records: how far the partition goes, and that the cursor stands behind markers of
         transactions, over which our position moves too."""
-        coming = {coming.part.tp for coming in self._coming}
         for tp, partition in self.members.open.items():
-            if tp in coming or (partition.goal is not None and not partition.lag):
+            if partition.goal is not None and not partition.lag:
                 continue
             cursor = await self._broker.cursor(tp)
             if cursor is not None and (read := partition.advance(cursor, self._broker.end(tp))) is not None:

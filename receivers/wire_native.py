@@ -1,12 +1,12 @@
 """The compiled twin of `receivers.dagster_wire.decode`, where there is one."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from pipeline import events
-from pipeline.events import Detail, Event
+from pipeline.events import Detail
 from pipeline.native import HAS_NATIVE, native
 from receivers import wire_details as details
 from receivers import wire_metadata as metadata
@@ -61,14 +61,6 @@ def twin(
         frame,
         details.MARKER,
     )
-
-
-class Batches:
-    """Decodes many records at once; see `receivers.kafka_partition.DecodeAll`."""
-
-    def __init__(self, decoder: "native.EventDecoder") -> None:
-        self.ahead: Callable[[list[Any]], object] = native.EntryReader(KafkaRecord).read
-        self.decode: Callable[..., tuple[list[Event | None], int, int] | None] = decoder.decode_all
 
 
 def _read(reader: Reader, data: bytes) -> Detail | None:

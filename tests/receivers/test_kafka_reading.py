@@ -13,7 +13,6 @@ from pipeline.events import Event
 from pipeline.options import Duration
 from pipeline.testing.context import FakeContext
 from pipeline.testing.intake import FakeIntake
-from receivers import kafka_reading
 from receivers.kafka_members import Tp, source_of
 from receivers.kafka_options import KafkaReceiverConfig
 from receivers.kafka_partition import Record
@@ -21,7 +20,6 @@ from receivers.kafka_reading import Fetched, OutOfRange, Reading
 
 pytestmark = pytest.mark.anyio
 P0, P1 = ("t", 0), ("t", 1)
-DECODE_ALL: "Halves | None" = None
 
 
 class Rec:
@@ -106,34 +104,9 @@ class NoFigures:
     def lag(self, tp: Tp, records: int) -> None: ...
 
 
-class Halves:
-    """Decodes in two halves, of which the first is done on a thread."""
-
-    def __init__(self) -> None:
-        self.begun = 0
-
-    def ahead(self, records: list[Any]) -> object:
-        self.begun += 1
-        return [record.offset for record in records]
-
-    def decode(self, records: list[Any], source: str, ahead: Any) -> tuple[list[Event | None], int, int]:
-        assert ahead in (None, [record.offset for record in records])
-        return [decode(record.value, source, record.offset) for record in records], 0, len(records)
-
-
-@pytest.fixture(autouse=True, params=["at once", "in halves"])
-def halves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Halves | None:
-    """Every test is also made with a thread for each fetch."""
-    monkeypatch.setattr(kafka_reading, "WORTH_A_THREAD", 1)
-    found = Halves() if request.param == "in halves" else None
-    monkeypatch.setitem(globals(), "DECODE_ALL", found)
-    return found
-
-
 def reading(broker: FakeBroker, intake: FakeIntake, **options: Any) -> Reading:
     given: dict[str, Any] = {"max_poll_records": 2, "commit_interval": Duration(0)} | options
-    log = FakeContext("kafka").log
-    return Reading(KafkaReceiverConfig(**given), broker, intake, decode, NoFigures(), log, DECODE_ALL)
+    return Reading(KafkaReceiverConfig(**given), broker, intake, decode, NoFigures(), FakeContext("kafka").log)
 
 
 @asynccontextmanager
@@ -154,19 +127,6 @@ async def test_once_reads_all_partitions_to_their_end() -> None:
     loop.members.given([P0, P1])
     await loop.run()
     assert {source: len(items) for source, items in intake.by_source().items()} == {"t/0": 3, "t/1": 5}
-
-
-async def test_the_next_fetch_is_made_while_a_half_is_decoded_and_order_stays(halves: Halves | None) -> None:
-    broker, intake = FakeBroker({P0: 5, P1: 2}), FakeIntake(once=True)
-    loop = reading(broker, intake)
-    loop.members.given([P0, P1])
-    put: list[tuple[int, int]] = []
-    intake.on_put = lambda read: put.append((broker.cursors.get(P0, 0), read.position.next))
-    await loop.run()
-    assert [(i.source, i.offset) for i in intake.items if i.source == "t/0"] == [("t/0", n) for n in range(5)]
-    if halves is not None:
-        assert halves.begun == 4
-        assert (4, 2) in put  # offsets before 4 were fetched when those before 2 were put
 
 
 async def test_what_is_in_hand_of_a_revoked_partition_is_never_put() -> None:
@@ -316,14 +276,13 @@ async def test_a_broker_that_does_not_say_where_partitions_begin_is_asked_again(
     assert [what for what, _ in intake.calls].count("assign") == 1
 
 
-async def test_retention_that_overtakes_goes_on_where_it_is_told_to(halves: Halves | None) -> None:
+async def test_retention_that_overtakes_goes_on_where_it_is_told_to() -> None:
     broker, intake = FakeBroker({P0: 9}), FakeIntake(once=True)
     loop = reading(broker, intake, on_lost="earliest")
     loop.members.given([P0])
     intake.on_put = lambda read: broker.begins.update({P0: 6}) if read.items else None
     await loop.run()
-    fetched_before = [0, 1] if halves is None else [0, 1, 2, 3]
-    assert offsets(intake) == [*fetched_before, 6, 7, 8]
+    assert offsets(intake) == [0, 1, 6, 7, 8]
 
 
 async def test_a_topic_that_has_grown_is_joined_again_once() -> None:
@@ -370,6 +329,31 @@ async def test_a_longer_topic_made_anew_under_our_hands_is_noticed_once_the_clus
     with anyio.fail_after(5), pytest.raises(PermanentError, match="on_recreated: accept"):
         await loop.run()
     assert offsets(intake) == [0, 1, 2]
+
+
+class InPieces(FakeBroker):
+    """A fetch gives two pieces of a partition."""
+
+    async def fetch(self, timeout_s: float, most: int) -> Sequence[Fetched]:
+        first = await super().fetch(timeout_s, most)
+        return [*first, *(self._part(tp, most) for tp in self.cursors if not self.paused)]
+
+
+async def test_of_a_topic_made_anew_nothing_is_skipped_where_a_fetch_gives_it_in_pieces() -> None:
+    broker, intake = InPieces({P0: 3}), FakeIntake()
+    loop = reading(broker, intake, on_recreated="accept")
+    loop.members.given([P0])
+
+    def anew() -> None:
+        if len(intake.items) == 3 and not broker.topic:
+            broker.topic, broker.sizes, broker.is_renewed = b"another", {P0: 9}, True
+
+    broker.on_fetch = anew
+    async with running(loop):
+        with anyio.fail_after(5):
+            while len(intake.items) < 12:
+                await anyio.sleep(0)
+    assert offsets(intake) == [*range(3), *range(9)]
 
 
 async def test_a_cluster_that_tells_of_the_same_topics_again_costs_no_record_and_repeats_none() -> None:

@@ -1,17 +1,20 @@
 //! `receivers.dagster_wire.decode`: bytes of a stored EventLogEntry to an `Event`.
 
 use crate::details::{Details, Way, NULL};
-use crate::entries::{read, Entries, Read};
+use crate::nanos::nanos;
 use crate::slots::{make, Slots};
 use crate::texts::Texts;
-use crate::wire::{or_empty, Object};
+use crate::wire::{object, or_empty, Entry, Object};
 use ahash::AHashMap;
+use memchr::{memchr2_iter, memmem};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple, PyType};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 
+const ENTRIES: [&str; 4] = ["EventLogEntry", "DagsterEventRecord", "LogMessageRecord", "EventRecord"];
 const LOG: &str = "LOG";
+const DEEP: usize = 900;
 const MILLISECOND: i64 = 1_000_000;
 
 /// What is known of an event type: its name of today, whether it belongs to a step, how and by whom it is read.
@@ -86,42 +89,27 @@ impl EventDecoder {
     ) -> PyResult<Option<Py<PyAny>>> {
         let Ok(mut decoder) = this.try_borrow_mut() else { return Ok(None) }; // another thread is at it
         let record_ns = record_ns.is_truthy()?.then_some(record_ns);
-        let Some(entry) = read(raw.as_bytes()) else { return Ok(None) };
-        decoder.event(raw, &entry, source, offset, record_ns, headers)
+        decoder.event(raw, source, offset, record_ns, headers)
     }
 
     /// The events of many records (`receivers.kafka_records.KafkaRecord`), None in place of what Python has to look at,
-    /// their number, and the bytes of the others. None for records of another class. `entries`: what was read of these
-    /// records before (`EntryReader`), or None.
-    #[pyo3(signature = (records, source, entries=None))]
+    /// their number, and the bytes of the others. None for records of another class.
     fn decode_all<'py>(
         this: &Bound<'py, Self>,
         records: &Bound<'py, PyList>,
         source: &Bound<'py, PyAny>,
-        entries: Option<&Bound<'py, Entries>>,
     ) -> PyResult<Option<(Bound<'py, PyList>, usize, usize)>> {
         let py = records.py();
         let Ok(mut decoder) = this.try_borrow_mut() else { return Ok(None) };
         let (events, mut odd, mut size) = (PyList::empty(py), 0, 0);
-        for (place, record) in records.iter().enumerate() {
+        for record in records {
             let Some([offset, timestamp, value, headers]) = decoder.record.read(&record) else { return Ok(None) };
             let mut event = None;
             if let (Ok(raw), Ok(at_ms), true) = (value.cast::<PyBytes>(), timestamp.extract::<i64>(), whole(&headers)) {
                 let at_ns =
                     at_ms.checked_mul(MILLISECOND).filter(|ns| *ns > 0).map(|ns| ns.into_pyobject(py)).transpose()?;
                 if at_ns.is_some() || at_ms <= 0 {
-                    let own;
-                    let entry = match entries.and_then(|entries| entries.get().of(place, raw)) {
-                        Some(entry) => entry.as_ref(),
-                        None => {
-                            own = read(raw.as_bytes());
-                            own.as_ref()
-                        }
-                    };
-                    if let Some(entry) = entry {
-                        let at_ns = at_ns.as_ref().map(|ns| ns.as_any());
-                        event = decoder.event(raw, entry, source, &offset, at_ns, &headers)?;
-                    }
+                    event = decoder.event(raw, source, &offset, at_ns.as_ref().map(|ns| ns.as_any()), &headers)?;
                     size += if event.is_some() { raw.as_bytes().len() } else { 0 };
                 }
             }
@@ -142,18 +130,25 @@ fn whole(headers: &Bound<'_, PyAny>) -> bool {
 }
 
 impl EventDecoder {
-    /// `entry`: what was read in `raw`. `record_ns`: the time of the record that carried it, None if it has none.
+    /// `record_ns`: the time of the record that carried it, None if it has none.
     fn event(
         &mut self,
         raw: &Bound<'_, PyBytes>,
-        entry: &Read<'_>,
         source: &Bound<'_, PyAny>,
         offset: &Bound<'_, PyAny>,
         record_ns: Option<&Bound<'_, PyAny>>,
         headers: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = raw.py();
-        let Read { entry, at_ns } = entry;
+        let Ok(text) = std::str::from_utf8(raw.as_bytes()) else { return Ok(None) };
+        if !is_unicode(text.as_bytes()) || is_deep(text.as_bytes()) {
+            return Ok(None);
+        }
+        let Ok(entry) = object::<Entry<'_>>(text) else { return Ok(None) };
+        let Some(at_ns) = nanos(entry.timestamp) else { return Ok(None) };
+        if entry.level > 100 || !ENTRIES.contains(&&*entry.class.0) {
+            return Ok(None);
+        }
         let mut step = or_empty(&entry.step_key);
         let mut job = or_empty(&entry.pipeline_name);
         let mut message: &str = &entry.user_message.0;
@@ -203,7 +198,7 @@ impl EventDecoder {
         let texts = &mut self.texts;
         let (run, job, step, kind) = (texts.get(py, run), texts.get(py, job), texts.get(py, step), texts.get(py, kind));
         let message = told.unwrap_or_else(|| PyString::new(py, message).into_any().unbind());
-        let (at, level) = ((*at_ns).into_pyobject(py)?, entry.level.into_pyobject(py)?);
+        let (at, level) = (at_ns.into_pyobject(py)?, entry.level.into_pyobject(py)?);
         let record = record_ns.unwrap_or(at.as_any());
         make(
             &self.event,
@@ -227,4 +222,26 @@ impl EventDecoder {
         )
         .map(Some)
     }
+}
+
+/// Whether there may be objects in objects as deep as Python, and so Dagster, does not read: what is skipped is not bounded.
+fn is_deep(json: &[u8]) -> bool {
+    json.len() > 2 * DEEP && memchr2_iter(b'[', b'{', json).take(DEEP).count() == DEEP
+}
+
+/// Whether escaped surrogates come in pairs. A lone one, wherever it stands, is Python's to mend.
+fn is_unicode(json: &[u8]) -> bool {
+    let is_half = |at: usize, second: &[u8]| match json.get(at..at + 4) {
+        Some([b'\\', b'u', b'd' | b'D', digit]) => second.contains(digit),
+        _ => false,
+    };
+    let mut from = 0;
+    while let Some(found) = memmem::find(&json[from..], br"\u") {
+        let at = from + found;
+        if is_half(at, b"cdefCDEF") || (is_half(at, b"89abAB") && !is_half(at + 6, b"cdefCDEF")) {
+            return false;
+        }
+        from = at + if is_half(at, b"89abAB") { 12 } else { 2 };
+    }
+    true
 }

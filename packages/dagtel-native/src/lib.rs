@@ -6,7 +6,6 @@
 mod alert_selection;
 mod details;
 mod enriching;
-mod entries;
 mod errors;
 mod event_ids;
 mod events;
@@ -44,8 +43,6 @@ use pyo3::prelude::*;
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<records::RecordReader>()?;
-    module.add_class::<entries::Entries>()?;
-    module.add_class::<entries::EntryReader>()?;
     module.add_class::<levels::LevelCounter>()?;
     module.add_class::<otlp_spans::OtlpSpans>()?;
     module.add_class::<spans::SpanMaker>()?;
