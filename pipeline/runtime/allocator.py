@@ -5,9 +5,10 @@ small pieces that stay. glibc begins so and then moves its bound up to whatever 
 fixed, what is larger is mapped and given back whole. Two heaps for worker threads were 10 MiB more.
 
 Each new mapping is paid for with a page fault for every 4 KiB. When an event took 33 µs of the main thread nobody could
-tell 4 MiB from glibc's own way; 1 MiB cost 35.1 and 128 KiB 37.4, for some 14 and 18 MiB less at the peak of two million
-events. Now that it takes 13, 8 MiB is better than 4: an answer of Kafka's (4 MiB and a batch) lies below it, which
-halves the page faults (0.5 to 0.25 an event, some 2 %), with the same peak. `malloc_trim` at times gives 88 MiB back at the end of a run, but the peak is before.
+tell 4 MiB from glibc's own way; 1 MiB cost 35.1 and 128 KiB 37.4, for some 14 and 18 MiB less at the peak of two
+million events. Now that it takes 13, 8 MiB is better than 4: an answer of Kafka's (4 MiB and a batch) lies below it,
+which halves the page faults (0.5 to 0.25 an event, some 2 %), with the same peak. `malloc_trim` at times gives 88 MiB
+back at the end of a run, but the peak is before.
 
 With a fixed bound glibc gives what is free at the heap's end back from 128 KiB on, and takes it again for the next
 batch: a page fault an event, of which 0.2 are left where it keeps KEPT (35.4 µs of the main thread an event became
