@@ -3,10 +3,13 @@
     DAGSTER_HOME=… PYTHONPATH=tests/data/project python dagster_generator.py ROUNDS
 
 Prints a line for each finished run. At the end it prints what Dagster's own API says is stored: a JSON object, run id
-to the list of [storage id, stored bytes' CRC-32]; the run id of events without a run is "".
+to the list of [storage id, stored bytes' CRC-32]; the run id of events without a run is "". SIGUSR1 has each process
+write where it stands to its stderr.
 """
 
+import faulthandler
 import json
+import signal
 import sys
 import zlib
 from multiprocessing import get_context
@@ -38,6 +41,7 @@ def stored(instance: dg.DagsterInstance) -> dict[str, list[tuple[int, int]]]:
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)
     dg.DagsterInstance.get().dispose()  # two processes that make the same storage at once make it wrong
     with get_context("fork").Pool(3) as workers:
         for ran in workers.imap_unordered(run, JOBS * int(sys.argv[1]), chunksize=1):
