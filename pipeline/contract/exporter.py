@@ -65,7 +65,8 @@ class Joins(Protocol):
     checkpoint has little left to build, and still go out in few large calls."""
 
     def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
-        """The same items in the same order, in fewer payloads of at most `most` items each. Pure; not yet sealed."""
+        """The same items in the same order, in fewer payloads of at most `most` items each. Pure, called off the loop's
+        thread; not yet sealed."""
         ...
 
 

@@ -19,7 +19,7 @@ from pipeline.clock import Clock
 from pipeline.components import Position, Read
 from pipeline.errors import RetryableError, StateError
 from pipeline.runtime.engine import Engine
-from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.outbox import Outbox, released, sealed
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import Telemetry
 from pipeline.store.state import Ack, Commit, OutboxRow, StateStore
@@ -138,7 +138,7 @@ class Driver:
                     lambda: self._write(Commit(acks=[ack], outbox=rows, epochs=fence.epochs(ack.shard)))
                 )
                 self._give_back([ack])
-                self._release(rows)
+                released(self._outboxes, rows, rows)
         else:
             self.engine.acknowledge(ack)
             self._wake.set()
@@ -286,28 +286,21 @@ class Driver:
         self._telemetry.commit.record(self._clock.monotonic() - began)
 
     async def _store(self, commit: Commit) -> None:
-        sealed = await anyio.to_thread.run_sync(self._seal, commit.outbox)
-        await self._write(msgspec.structs.replace(commit, outbox=sealed))
+        stored = await anyio.to_thread.run_sync(sealed, self._outboxes, commit.outbox)
+        await self._write(msgspec.structs.replace(commit, outbox=stored))
         self.committed.update(commit.positions)
         self._give_back(commit.acks)
-        self._release(sealed)
+        released(self._outboxes, commit.outbox, stored)
         if commit.dead:
             dropped = await anyio.to_thread.run_sync(self._state.trim_dead_letters, self._cap)
             if dropped:
                 log.error("Dead letters dropped: the store of them is full.", extra={"dropped": dropped})
-
-    def _release(self, rows: Sequence[OutboxRow]) -> None:
-        for id, outbox in self._outboxes.items() if rows else ():
-            outbox.release([row for row in rows if row.exporter == id])
 
     def _give_back(self, acks: Sequence[Ack]) -> None:
         """Committed receipts go back to their exporters."""
         for ack in acks:
             if ack.receipt is not None and ack.exporter in self._outboxes:
                 self._outboxes[ack.exporter].receipt(ack.receipt)
-
-    def _seal(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
-        return [self._outboxes[row.exporter].seal(row) for row in rows]
 
     async def _write(self, commit: Commit) -> None:
         """Write until it is written: a full disk stops the intake, and nothing else."""

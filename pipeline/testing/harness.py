@@ -18,7 +18,7 @@ from pipeline.runtime.host import Host
 from pipeline.runtime.ids import Ids
 from pipeline.runtime.inherit import Bequest
 from pipeline.runtime.lanes import NOTHING_MOVED, Workshop
-from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.outbox import Outbox, released, sealed
 from pipeline.runtime.status import Statuses
 from pipeline.runtime.telemetry import Telemetry
 from pipeline.store.state import Ack, Commit, OutboxRow, StateStore
@@ -39,6 +39,7 @@ class Harness:
 
     def __init__(self, engine: Engine, store: StateStore, outboxes: dict[str, Outbox], workshop: Workshop) -> None:
         self.engine, self.store, self.outboxes, self.workshop = engine, store, outboxes, workshop
+        self._built: Sequence[OutboxRow] = ()
 
     async def assign(self, *sources: str) -> dict[str, Position | None]:
         return await self.engine.assign(sources)
@@ -54,8 +55,8 @@ class Harness:
     async def barrier(self) -> Commit:
         """A checkpoint that is not written yet."""
         commit = await self.engine.barrier()
-        sealed = [self.outboxes[row.exporter].seal(row) for row in commit.outbox]
-        return msgspec.structs.replace(commit, outbox=sealed)
+        self._built = commit.outbox
+        return msgspec.structs.replace(commit, outbox=sealed(self.outboxes, commit.outbox))
 
     async def commit(self) -> list[OutboxRow]:
         """A checkpoint, written; its payloads may be sent. Gives them."""
@@ -64,8 +65,8 @@ class Harness:
     def write(self, commit: Commit) -> list[OutboxRow]:
         """Write a checkpoint, of now or of before."""
         self.store.commit(commit)
-        for id, outbox in self.outboxes.items():
-            outbox.release([row for row in commit.outbox if row.exporter == id])
+        released(self.outboxes, self._built, commit.outbox)
+        self._built = ()
         return list(commit.outbox)
 
     async def reload(self, workshop: Workshop, bequest: Bequest = NOTHING_MOVED) -> list[OutboxRow]:

@@ -17,8 +17,8 @@ def resident():
 assert keep_whole()
 bytes(16 << 20)  # glibc would take the next ones, up to this size, from its heap
 large, small = [], []
-for _ in range(12):
-    large.append(b"x" * (6 << 20))
+for _ in range(6):
+    large.append(b"x" * (12 << 20))
     small.append(b"x" * 100_000)  # keeps holes apart, and the end of the heap where it is
 before = resident()
 del large

@@ -14,7 +14,7 @@ from pipeline.delivery import Delivery, QueueBatch, SendingQueue
 from pipeline.runtime import outbox as module
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.ids import Ids
-from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.outbox import Outbox, released, sealed
 from pipeline.signals import LogRecord, Signal
 from pipeline.store.state import OutboxRow
 from pipeline.testing import strategies
@@ -86,11 +86,14 @@ async def test_pieces_are_built_as_they_come_and_joined_for_the_checkpoint() -> 
     for first in range(0, 20, 2):
         await outbox.push(records(first, first + 2), 0)
     outbox.build(0)
-    rows = outbox.take_built()
+    built = outbox.take_built()
+    rows = sealed({"out": outbox}, built)
     assert [text for found in texts(rows) for text in found] == [str(n) for n in range(20)]
     assert all(row.payload.items <= 7 for row in rows)
     assert len(rows) == 4
     assert [row.id for row in rows] == sorted(row.id for row in rows)
+    assert len(outbox) == len(built) > len(rows)
+    released({"out": outbox}, built, rows)
     assert len(outbox) == len(rows)
     assert outbox.bytes == sum(len(row.payload.body) for row in rows)
 
@@ -99,7 +102,7 @@ async def test_payloads_of_several_shards_stay_apart() -> None:
     outbox = opened(Joining())
     for first in range(0, 12, 3):
         await outbox.push(records(first, first + 3), 0, "ab"[first // 3 % 2])
-    rows = outbox.take_built()
+    rows = outbox.sealed(outbox.take_built())
     assert {row.shard: found for row, found in zip(rows, texts(rows), strict=True)} == {
         "a": ["0", "1", "2", "6", "7", "8"],
         "b": ["3", "4", "5", "9", "10", "11"],
@@ -121,14 +124,14 @@ async def test_what_is_told_in_one_checkpoint_is_one_payload_for_those_who_keep_
     await outbox.push(TOLD[:3], 0)
     await outbox.push(TOLD[3:], 0)
     outbox.build(0)
-    assert texts(outbox.take_built()) == [["Occurred", "Alert", "Decided", "Alert", "Occurred"]]
+    assert texts(outbox.sealed(outbox.take_built())) == [["Occurred", "Alert", "Decided", "Alert", "Occurred"]]
 
 
 async def test_records_go_to_nobody_else() -> None:
     outbox = opened(Naming(), takes=Signal.ALERTS)
     await outbox.push(TOLD, 0)
     outbox.build(0)
-    assert texts(outbox.take_built()) == [["Alert", "Alert"]]
+    assert texts(outbox.sealed(outbox.take_built())) == [["Alert", "Alert"]]
 
 
 async def test_an_exporter_that_does_not_join_gets_as_many_as_a_payload_may_have() -> None:
@@ -136,13 +139,13 @@ async def test_an_exporter_that_does_not_join_gets_as_many_as_a_payload_may_have
     for n in range(16):
         await outbox.push(records(n, n + 1), 0)
     outbox.build(0)
-    assert texts(outbox.take_built()) == numbers(0, 7, 14, 16)
+    assert texts(outbox.sealed(outbox.take_built())) == numbers(0, 7, 14, 16)
 
 
 async def test_payloads_that_have_an_order_are_not_joined() -> None:
     outbox = opened(Sealing())
     await outbox.push(records(0, 6), 0)
-    assert texts(outbox.take_built()) == numbers(0, 3, 6)
+    assert texts(outbox.sealed(outbox.take_built())) == numbers(0, 3, 6)
 
 
 async def test_payloads_that_come_again_are_not_joined_for_they_are_sealed() -> None:
@@ -150,7 +153,11 @@ async def test_payloads_that_come_again_are_not_joined_for_they_are_sealed() -> 
     outbox.resend(Payload(b"sealed", 1), WHOLE)
     outbox.resend(Payload(b"sealed too", 1), WHOLE)
     await outbox.push(records(0, 6), 0)
-    assert [row.payload.body for row in outbox.take_built()] == [b"sealed", b"sealed too", b'["0","1","2","3","4","5"]']
+    assert [row.payload.body for row in outbox.sealed(outbox.take_built())] == [
+        b"sealed",
+        b"sealed too",
+        b'["0","1","2","3","4","5"]',
+    ]
 
 
 @pytest.mark.parametrize("exporter", [Lossy, Broken])
@@ -159,5 +166,5 @@ async def test_an_exporter_that_cannot_join_loses_nothing(
 ) -> None:
     outbox = opened(exporter())
     await outbox.push(records(0, 12), 0)
-    assert texts(outbox.take_built()) == numbers(0, 3, 6, 9, 12)
+    assert texts(outbox.sealed(outbox.take_built())) == numbers(0, 3, 6, 9, 12)
     assert "could not join" in caplog.text
