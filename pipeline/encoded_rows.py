@@ -13,6 +13,8 @@ from pipeline.contract.context import State, Table
 
 V = TypeVar("V")
 
+_SAME = 256
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -31,6 +33,8 @@ class EncodedRows(Generic[V]):
         self._rows: Table[str, bytes] = state.table(name, str, bytes, version, migrate)
         self._decode = msgspec.msgpack.Decoder(value).decode
         self._recent: dict[str, tuple[bytes, V]] = {}
+        self._same: dict[bytes, bytes] = {}
+        """Rows put last: of equal ones there is one object. Most runs of a job differ in nothing that is known of them."""
         self._most = at_hand
 
     def get(self, key: str) -> V | None:
@@ -45,6 +49,9 @@ class EncodedRows(Generic[V]):
 
     def put(self, key: str, value: V) -> None:
         row = encoded(value)
+        row = self._same.setdefault(row, row)
+        if len(self._same) > _SAME:
+            self._same.clear()
         self._rows.put(key, row)
         self._at_hand(key, row, value)
 

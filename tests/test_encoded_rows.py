@@ -83,3 +83,13 @@ def test_rows_that_were_not_encoded_are_lifted() -> None:
     stored = msgspec.msgpack.encode(Value(1, "x"))
     state.stored["rows", b"\xa1a"] = Row("component", "rows", b"\xa1a", 1, stored)
     assert EncodedRows(state, "rows", Value, 2, {1: encoded}).get("a") == Value(1, "x")
+
+
+def test_of_equal_values_one_encoding_is_kept() -> None:
+    rows = EncodedRows(MemoryState(), "rows", Value, 1)
+    for number in range(1000):
+        rows.put(f"{number}", Value(number % 2))
+    assert len({id(row) for _, row in rows._rows.items()}) == 2
+    for number in range(1000):
+        rows.put(f"{number}", Value(number))
+    assert len(rows._same) < 300
