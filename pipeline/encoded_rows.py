@@ -34,7 +34,7 @@ class EncodedRows(Generic[V]):
         self._decode = msgspec.msgpack.Decoder(value).decode
         self._recent: dict[str, tuple[bytes, V]] = {}
         self._same: dict[bytes, bytes] = {}
-        """Rows put last: of equal ones there is one object. Most runs of a job differ in nothing that is known of them."""
+        """Rows put last: of equal ones there is one object. Of most runs of a job the same is known."""
         self._most = at_hand
 
     def get(self, key: str) -> V | None:

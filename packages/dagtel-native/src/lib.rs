@@ -13,6 +13,7 @@ mod id_chunks;
 mod id_table;
 mod ids;
 mod json;
+mod json_lists;
 mod ledger;
 mod ledger_assets;
 mod ledger_parts;
@@ -42,6 +43,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(json_lists::one_list, module)?)?;
     module.add_class::<records::RecordReader>()?;
     module.add_class::<levels::LevelCounter>()?;
     module.add_class::<otlp_spans::OtlpSpans>()?;
