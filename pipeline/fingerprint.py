@@ -171,6 +171,7 @@ class Fingerprinter:
         return line
 
 
+@lru_cache(_REMEMBERED)
 def fingerprint(parts: Parts) -> str:
     """`v1:` and 16 hex digits, equal for equal parts."""
     return f"{VERSION}:{sha256(_encode(parts)).hexdigest()[:16]}"
