@@ -37,8 +37,8 @@ def facts_said(alert: Alert, facts_of: Callable[[str], AssetFacts | None], by: s
     """
     assets = alert.assets or (alert.asset,)
     known = [facts for asset in assets if (facts := facts_of(asset)) is not None]
-    if not known:
-        return {}
+    if not any([f.owners or f.group or f.metadata or f.code_location for f in known]):  # noqa: C419  # twice as fast
+        return {}  # nearly always, where all that is known is what reads what
     said: dict[str, Any] = {}
     by_whom: dict[str, str] = {}
     severity = _worst(alert.severity, known, len(assets))
@@ -61,8 +61,6 @@ def facts_said(alert: Alert, facts_of: Callable[[str], AssetFacts | None], by: s
 
 
 def _worst(severity: Severity, known: Sequence[AssetFacts], assets: int) -> Severity:
-    if not any(facts.metadata for facts in known):
-        return severity
     severities = [_severity(severity, facts) for facts in known]
     if len(known) < assets:
         severities.append(severity)
