@@ -211,7 +211,7 @@ def _counted(life: Life, finding: Alert) -> tuple[Member, ...]:
 
 
 def _worse(one: Severity, other: Severity) -> Severity:
-    return one if RANK[one] >= RANK[other] else other
+    return one if one == other or RANK[one] >= RANK[other] else other
 
 
 def _with(partitions: tuple[str, ...], partition: str | None) -> tuple[str, ...]:

@@ -134,10 +134,13 @@ class Dedup:
 
     def _take(self, item: Alert) -> Sequence[Alert]:
         if item.state == "failing":
-            msgspec.structs.astuple(item)  # raises here if it is not whole: it is kept encoded, which leaves that out
-            parts, finding = item.parts, item
-            if parts is not None:  # for the record; a life is kept as long as it is open
-                finding = msgspec.structs.replace(finding, parts=None)
+            # Both raise here if it is not whole: it is kept encoded, which leaves that out. `parts` are for the record;
+            # a life is kept as long as it is open.
+            finding, parts = item, item.parts
+            if parts is not None:
+                finding = msgspec.structs.replace(item, parts=None)
+            else:
+                msgspec.structs.astuple(item)
             return self._fail(self._voice.graded(finding), parts)
         if item.state == "recovered":
             return self._recover(item)
