@@ -5,6 +5,7 @@ behind it works on alerts alone. Only the impact is added later, by `lineage_imp
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from string import Formatter
 from typing import Final
 from urllib.parse import quote
@@ -32,6 +33,8 @@ _SELECTION: Final = "__ASSET_JOB"
 """Dagster's name of the job of any selection of assets (before 1.8 with a number behind it)."""
 
 _NO_LINKS: Final = Links()
+
+_quoted: Final = lru_cache(256)(quote)  # names of assets and jobs come again
 
 _PLACEHOLDERS: Final = frozenset({"run_id", "trace_id", "asset", "job", "step_key", "partition", "check"})
 
@@ -274,7 +277,7 @@ def _filled(template: str, names: Collection[str], values: Mapping[str, str]) ->
     if names and not any(values[name] for name in names):
         return ""
     # An asset's page is at /assets/raw/orders.
-    return template.format(**{name: quote(values[name], safe="/" if name == "asset" else "") for name in names})
+    return template.format(**{name: _quoted(values[name], "/" if name == "asset" else "") for name in names})
 
 
 def _names(template: str) -> set[str]:

@@ -5,6 +5,7 @@ so both apply the same rule, and applying it twice changes nothing.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
@@ -64,7 +65,7 @@ def _worst(severity: Severity, known: Sequence[AssetFacts], assets: int) -> Seve
     severities = [_severity(severity, facts) for facts in known]
     if len(known) < assets:
         severities.append(severity)
-    return max(severities, key=SEVERITIES.index)
+    return max(severities, key=SEVERITIES.index) if len(severities) > 1 else severities[0]
 
 
 def _owning(facts: AssetFacts) -> tuple[str, ...]:
@@ -87,7 +88,13 @@ def _severity(severity: Severity, facts: AssetFacts) -> Severity:
 
 def _channels(facts: AssetFacts) -> tuple[str, ...]:
     """By metadata `alert_channels`: a JSON list, or names with commas between."""
-    text = facts.metadata.get("alert_channels", "").strip() if facts.metadata else ""
+    text = facts.metadata.get("alert_channels")
+    return _listed(text) if text else ()
+
+
+@lru_cache(256)
+def _listed(text: str) -> tuple[str, ...]:
+    text = text.strip()
     if not text:
         return ()
     try:
