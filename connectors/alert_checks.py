@@ -21,9 +21,12 @@ def check_words(check: CheckEvaluated) -> str:
 
 
 def _figures(check: CheckEvaluated) -> str:
-    failed, total = amount(check.metadata, _FAILED), amount(check.metadata, _TOTAL)
+    if not check.metadata:
+        return ""
+    failed = amount(check.metadata, _FAILED)
     if not failed or failed != int(failed):
         return ""
+    total = amount(check.metadata, _TOTAL)
     if total is None:
         total = float(check.rows) if check.rows is not None else None
     if total is None or total < failed:

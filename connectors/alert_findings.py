@@ -4,7 +4,8 @@ A finding is complete when it leaves here (place, error, fingerprint, severity, 
 behind it works on alerts alone. Only the impact is added later, by `lineage_impact`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from string import Formatter
 from typing import Final
 from urllib.parse import quote
@@ -15,10 +16,10 @@ from connectors.alert_checks import check_words
 from connectors.alert_subjects import Healed
 from pipeline.alert_facts import with_facts
 from pipeline.events import Event
-from pipeline.facts import ErrorInfo
+from pipeline.facts import ErrorInfo, RunFacts
 from pipeline.fingerprint import Fingerprinter, fingerprint
 from pipeline.outcomes import AssetFailed, AssetSkipped, CheckEvaluated, CheckRaised, RunEnded, StepRaised
-from pipeline.signals import Alert, Links
+from pipeline.signals import Alert, Links, Severity
 from pipeline.trace_ids import trace_id
 
 MESSAGE_LENGTH: Final = 4000
@@ -30,6 +31,10 @@ TAG_LENGTH: Final = 200
 
 _SELECTION: Final = "__ASSET_JOB"
 """Dagster's name of the job of any selection of assets (before 1.8 with a number behind it)."""
+
+_NO_LINKS: Final = Links()
+
+_quoted: Final = lru_cache(256)(quote)  # names of assets and jobs come again
 
 _PLACEHOLDERS: Final = frozenset({"run_id", "trace_id", "asset", "job", "step_key", "partition", "check"})
 
@@ -61,45 +66,54 @@ class Findings:
     """Makes findings by one configuration."""
 
     def __init__(self, fingerprinter: Fingerprinter, links: LinkTemplates, prefixes: tuple[str, ...] = ()) -> None:
-        self._fingerprinter, self._links = fingerprinter, links
+        self._fingerprinter = fingerprinter
+        templates = (("run", links.run), ("trace", links.trace), ("dashboard", links.dashboard))
+        self._links = [(place, template, _names(template)) for place, template in templates if template]
         self._prefixes = sorted(prefixes, key=len, reverse=True)
 
-    def assets_failed(self, event: Event, together: Sequence[AssetFailed]) -> Alert:
+    def assets_failed(self, event: Event, together: Sequence[AssetFailed], planned: int = 0) -> Alert:
         """`asset_failure`: one asset was not made, or several of a step by one failure of it."""
         o = together[0]
-        draft = _draft("asset_failure", "Asset Materialization Failed", event, o.run, o.job, o.at_ns, o.error)
-        assets = tuple(failed.asset for failed in together) if o.several else ()
-        return self._complete(
-            msgspec.structs.replace(draft, asset=o.asset, assets=assets, step_key=o.step, partition=o.partition), event
+        assets = tuple([failed.asset for failed in together]) if o.several else ()
+        return self._finding(
+            "asset_failure",
+            "Asset Materialization Failed",
+            event,
+            o,
+            o.error,
+            asset=o.asset,
+            assets=assets,
+            step=o.step,
+            partition=o.partition,
+            planned=planned,
         )
 
     def check_failed(self, event: Event, o: CheckEvaluated) -> Alert:
         """`check_failure`: the data is not as it should be."""
-        draft = _draft("check_failure", "Quality Check Failed", event, o.run, o.job, o.at_ns, None)
-        return self._complete(
-            msgspec.structs.replace(
-                draft,
-                severity="WARNING" if o.severity == "WARN" else "ERROR",
-                said_by={"severity": f"severity {o.severity} of the check"} if o.severity else {},
-                summary=check_words(o),
-                asset=o.asset,
-                check=o.check,
-                step_key=o.step,
-                partition=o.partition,
-            ),
+        return self._finding(
+            "check_failure",
+            "Quality Check Failed",
             event,
+            o,
+            None,
+            severity="WARNING" if o.severity == "WARN" else "ERROR",
+            said_by={"severity": f"severity {o.severity} of the check"} if o.severity else {},
+            summary=check_words(o),
+            asset=o.asset,
+            check=o.check,
+            step=o.step,
+            partition=o.partition,
         )
 
     def check_raised(self, event: Event, o: CheckRaised) -> Alert:
         """`check_failure`: nobody knows whether the data is as it should be."""
-        draft = _draft("check_failure", "Quality Check Raised an Error", event, o.run, o.job, o.at_ns, o.error)
-        return self._complete(msgspec.structs.replace(draft, asset=o.asset, check=o.check, step_key=o.step), event)
+        title = "Quality Check Raised an Error"
+        return self._finding("check_failure", title, event, o, o.error, asset=o.asset, check=o.check, step=o.step)
 
     def step_failed(self, event: Event, o: StepRaised) -> Alert:
         """`run_failure` of one step that makes no asset, or had made them all."""
-        draft = _draft("run_failure", "Step Failed", event, o.run, o.job, o.at_ns, o.error)
         partition = o.partition or (event.run.partition if event.run else None)
-        return self._complete(msgspec.structs.replace(draft, step_key=o.step, partition=partition), event)
+        return self._finding("run_failure", "Step Failed", event, o, o.error, step=o.step, partition=partition)
 
     def run_failed(self, event: Event, o: RunEnded, unmade: Sequence[AssetSkipped] = ()) -> Alert:
         """`run_failure`: the run failed and nothing in it did (it never started, its process died).
@@ -107,40 +121,82 @@ class Findings:
         A selection of assets has no job of its own (all of them are `__ASSET_JOB`): what failed is then the first
         asset of `unmade`, those that the run was to make and did not.
         """
-        draft = _draft("run_failure", "Run Failed", event, o.run, o.job, o.at_ns, o.error)
-        partition = event.run.partition if event.run else None
-        draft = msgspec.structs.replace(draft, partition=partition, summary=_reason(event, o))
+        asset, partition = "", event.run.partition if event.run else None
+        summary = reason = _reason(event, o)
         if unmade and o.job.startswith(_SELECTION):
-            first = unmade[0]
+            asset, partition = unmade[0].asset, unmade[0].partition or partition
             more = f"{len(unmade) - 1} more of its assets were not made" if len(unmade) > 1 else ""
-            summary = ". ".join(filter(None, (draft.summary, more)))
-            partition = first.partition or partition
-            draft = msgspec.structs.replace(draft, asset=first.asset, partition=partition, summary=summary)
-        return self._complete(draft, event, _reason(event, o))
-
-    def _complete(self, draft: Alert, event: Event, text: str = "") -> Alert:
-        """`text` speaks for a failure without an error; a check is one problem, whatever figures it is told with."""
-        parts = self._fingerprinter.explain(
-            draft.kind,
-            asset="" if draft.assets else draft.asset,
-            job="" if draft.assets else draft.job,  # assets are the same whatever job makes them
-            step=draft.step_key,
-            check=draft.check,
-            error=draft.error,
-            text=text,
-            partition=draft.partition,
-            run=draft.run_id,
+            summary = ". ".join(filter(None, (reason, more)))
+        return self._finding(
+            "run_failure",
+            "Run Failed",
+            event,
+            o,
+            o.error,
+            reason,
+            asset=asset,
+            partition=partition,
+            summary=summary,
         )
-        finding = msgspec.structs.replace(
-            draft,
-            fingerprint=fingerprint(parts),
-            code_location=event.run.code_location if event.run else "",
-            links=self._linked(draft),
-            error=self._short(draft.error) if draft.error else None,
-            tags=_tags(event),
+
+    def _finding(
+        self,
+        kind: str,
+        title: str,
+        event: Event,
+        o: AssetFailed | CheckEvaluated | CheckRaised | StepRaised | RunEnded,
+        error: ErrorInfo | None,
+        text: str = "",
+        *,
+        severity: Severity = "ERROR",
+        said_by: dict[str, str] | None = None,
+        summary: str = "",
+        asset: str = "",
+        assets: tuple[str, ...] = (),
+        check: str = "",
+        step: str = "",
+        partition: str | None = None,
+        planned: int = 0,
+    ) -> Alert:
+        """`text` speaks for a failure without an error; a check is one problem, whatever figures it is told with."""
+        run = event.run
+        parts = self._fingerprinter.explain(
+            kind,
+            asset="" if assets else asset,
+            job="" if assets else o.job,  # assets are the same whatever job makes them
+            step=step,
+            check=check,
+            error=error,
+            text=text,
+            partition=partition,
+            run=o.run,
+        )
+        finding = Alert(
+            kind,
+            "failing",
+            severity,
+            fingerprint(parts),
+            event.now_ns,
+            o.at_ns,
+            o.at_ns,
+            title,
+            summary,
+            asset,
+            check,
+            step,
+            o.job,
+            o.run,
+            partition,
+            error=self._short(error) if error else None,
+            code_location=run.code_location if run else "",
+            planned=planned,
+            links=self._linked(o.run, asset, o.job, step, partition, check),
+            tags=_tags(run) if run else {},
+            assets=assets,
+            said_by=said_by or {},
             parts=parts,
         )
-        return with_facts(finding, event.catalog.assets.get, "enrichment") if event.catalog and draft.asset else finding
+        return with_facts(finding, event.catalog.assets.get, "enrichment") if event.catalog and asset else finding
 
     def _short(self, error: ErrorInfo) -> ErrorInfo:
         """Without the stack: alerts are kept in state as long as they are open."""
@@ -149,27 +205,22 @@ class Findings:
             if file.startswith(prefix):
                 file = file[len(prefix) :].lstrip("/\\")
                 break
-        return msgspec.structs.replace(error, stack="", message=error.message[:MESSAGE_LENGTH], file=file)
+        message = error.message[:MESSAGE_LENGTH]
+        return ErrorInfo(error.type, message, file, error.line, error.function, error.frames, error.chain)
 
-    def _linked(self, draft: Alert) -> Links:
-        if not (self._links.run or self._links.trace or self._links.dashboard):
-            return Links()
+    def _linked(self, run: str, asset: str, job: str, step: str, partition: str | None, check: str) -> Links:
+        if not self._links:
+            return _NO_LINKS
         values = {
-            "run_id": draft.run_id,
-            "trace_id": trace_id(draft.run_id) if draft.run_id else "",
-            "asset": draft.asset,
-            "job": draft.job,
-            "step_key": draft.step_key,
-            "partition": draft.partition or "",
-            "check": draft.check,
+            "run_id": run,
+            "trace_id": trace_id(run) if run else "",
+            "asset": asset,
+            "job": job,
+            "step_key": step,
+            "partition": partition or "",
+            "check": check,
         }
-        quoted = {name: quote(value, safe="") for name, value in values.items()}
-        quoted["asset"] = quote(draft.asset)  # an asset's page is at /assets/raw/orders
-        return Links(
-            run=_filled(self._links.run, quoted),
-            trace=_filled(self._links.trace, quoted),
-            dashboard=_filled(self._links.dashboard, quoted),
-        )
+        return Links(**{place: _filled(template, names, values) for place, template, names in self._links})
 
 
 def recovered(
@@ -200,22 +251,6 @@ def recovered(
     )
 
 
-def _draft(kind: str, title: str, event: Event, run: str, job: str, at_ns: int, error: ErrorInfo | None) -> Alert:
-    return Alert(
-        kind=kind,
-        state="failing",
-        severity="ERROR",
-        fingerprint="",
-        now_ns=event.now_ns,
-        first_ns=at_ns,
-        last_ns=at_ns,
-        title=title,
-        run_id=run,
-        job=job,
-        error=error,
-    )
-
-
 def _reason(event: Event, o: RunEnded) -> str:
     """Why a run failed of which no error is known; at least Dagster's word ("marked as failed from outside …")."""
     return {
@@ -226,23 +261,23 @@ def _reason(event: Event, o: RunEnded) -> str:
     }.get(o.reason, "" if o.error else event.message[:MESSAGE_LENGTH] or "The run failed")
 
 
-def _tags(event: Event) -> dict[str, str]:
+def _tags(run: RunFacts) -> dict[str, str]:
     """The run's own tags, for routes; of Dagster's only the backfill. An alert is kept, so there is an end to them."""
-    if event.run is None:
-        return {}
-    own = [
-        (name, value[:TAG_LENGTH]) for name, value in event.run.tags.items() if not name.startswith((".", "dagster/"))
-    ]
-    return {
-        **dict(sorted(own)[:TAGS]),
-        **({"dagster/backfill": event.run.backfill} if event.run.backfill else {}),
-    }
+    tags: dict[str, str] = {}
+    if run.tags:
+        own = [(name, value) for name, value in run.tags.items() if not name.startswith((".", "dagster/"))]
+        tags = {name: value[:TAG_LENGTH] for name, value in sorted(own)[:TAGS]}
+    if run.backfill:
+        tags["dagster/backfill"] = run.backfill
+    return tags
 
 
-def _filled(template: str, values: dict[str, str]) -> str:
-    """The URL; "" when there is no template, or nothing to put in its place (a run that has no id)."""
-    names = _names(template)
-    return "" if not template or (names and not any(values[name] for name in names)) else template.format(**values)
+def _filled(template: str, names: Collection[str], values: Mapping[str, str]) -> str:
+    """The URL; "" when there is nothing to put in place of the `names` in it (a run that has no id)."""
+    if names and not any(values[name] for name in names):
+        return ""
+    # An asset's page is at /assets/raw/orders.
+    return template.format(**{name: _quoted(values[name], "/" if name == "asset" else "") for name in names})
 
 
 def _names(template: str) -> set[str]:

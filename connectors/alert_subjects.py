@@ -9,6 +9,8 @@ Only a success that is not older than the failure heals: partitions of the input
 One row a subject and partition, so that a thousand failing partitions cost one row each time, not a thousand.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from pipeline.components import State, Table
@@ -75,24 +77,25 @@ class Subjects:
         """Whether a success of this subject would put an end to anything."""
         return name in self.table
 
-    def fail(self, alert: Alert) -> bool:
-        """Remember a failure. False when there is no room: its recovery will not be noticed."""
-        kept = [self._fail(alert, name) for name in subjects(alert)]
+    def fail(self, alert: Alert, names: Sequence[str] = ()) -> bool:
+        """Remember a failure, of its `subjects`. False when there is no room: its recovery will not be noticed."""
+        partition, last_ns = (alert.partition or "") if alert.asset else "", failed_ns(alert)
+        kept = [self._fail(alert, (name, partition), last_ns) for name in names or subjects(alert)]
         return all(kept)
 
-    def _fail(self, alert: Alert, name: str) -> bool:
-        key = (name, (alert.partition or "") if alert.asset else "")
-        known, last_ns = self._failing.get(key), failed_ns(alert)
+    def _fail(self, alert: Alert, key: tuple[str, str], last_ns: int) -> bool:
+        name, known = key[0], self._failing.get(key)
         if known is None:
             if len(self._failing) >= self._limit:
                 return False
             self._failing.put(key, Failing((alert.fingerprint,), alert.kind, last_ns))
             self.table.put(name, (self.table.get(name) or 0) + 1)
             self._keys_of.setdefault(name, set()).add(key)
-        elif alert.fingerprint not in known.fingerprints or last_ns > known.last_ns:
-            fingerprints = tuple(dict.fromkeys((*known.fingerprints, alert.fingerprint)))
-            kind = known.kind if alert.fingerprint in known.fingerprints else alert.kind
-            self._failing.put(key, Failing(fingerprints, kind, max(last_ns, known.last_ns)))
+        elif alert.fingerprint not in known.fingerprints:
+            fingerprints = (*known.fingerprints, alert.fingerprint)
+            self._failing.put(key, Failing(fingerprints, alert.kind, max(last_ns, known.last_ns)))
+        elif last_ns > known.last_ns:
+            self._failing.put(key, Failing(known.fingerprints, known.kind, last_ns))
         return True
 
     def heal(self, name: str, partition: str | None, at_ns: int) -> list[Healed]:
@@ -100,8 +103,13 @@ class Subjects:
         count = self.table.get(name)
         if count is None:
             return []
-        problems = [(key, self._failing.get(key)) for key in self._keys(name, partition, count)]
-        over = [(key, problem) for key, problem in problems if problem is not None and problem.last_ns <= at_ns]
+        over = [
+            (key, problem)
+            for key in self._keys(name, partition, count)
+            if (problem := self._failing.get(key)) is not None and problem.last_ns <= at_ns
+        ]
+        if not over:
+            return []
         keys = [key for key, _ in over]
         healed = [
             Healed(print_, problem.kind, key[1] or None) for key, problem in over for print_ in problem.fingerprints
@@ -121,7 +129,7 @@ class Subjects:
     def _keys(self, name: str, partition: str | None, count: int) -> list[tuple[str, str]]:
         if partition is None or self._whole_assets:
             return sorted(self._all(name, count))
-        return [key for key in dict.fromkeys(((name, partition), (name, ""))) if key in self._failing]
+        return [(name, partition), (name, "")] if partition else [(name, "")]
 
     def _all(self, name: str, count: int) -> set[tuple[str, str]]:
         """The rows of the subject, `count` of them. From an index that is made anew where it is found to be wrong.

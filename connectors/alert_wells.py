@@ -37,7 +37,8 @@ class Wells:
     def since(self, name: str, partition: str | None) -> int:
         """When that which fails was last well, 0 if that is not known. Without a partition any success counts."""
         other = _any(name) if self._whole_assets or not partition else f"{name}\0{partition}"
-        return max(self._at(f"{name}\0"), self._at(other))
+        own, fresh, table = f"{name}\0", self.fresh, self._table
+        return max(fresh.get(own, 0), table.get(own) or 0, fresh.get(other, 0), table.get(other) or 0)
 
     def keep(self) -> None:
         """The call is done."""
@@ -52,9 +53,6 @@ class Wells:
     def _note(self, key: str, at_ns: int) -> None:
         if at_ns > self.fresh.get(key, 0):
             self.fresh[key] = at_ns
-
-    def _at(self, key: str) -> int:
-        return max(self.fresh.get(key, 0), self._table.get(key) or 0)
 
 
 def _any(name: str) -> str:

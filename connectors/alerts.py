@@ -205,9 +205,8 @@ class AlertsConnector:
     def _assets_failed(self, event: Event, together: Sequence[AssetFailed]) -> Sequence[Item]:
         if together[0].failed_check:
             return ()
-        finding = self._findings.assets_failed(event, together)
-        if (planned := self._backfills.partitions(event.run, together[0].asset)) > 1:
-            finding = msgspec.structs.replace(finding, planned=planned)
+        planned = self._backfills.partitions(event.run, together[0].asset)
+        finding = self._findings.assets_failed(event, together, planned if planned > 1 else 0)
         return self._failed(event, finding, together[0].interrupted)
 
     def _check_evaluated(self, event: Event, o: CheckEvaluated) -> Sequence[Item]:
@@ -263,7 +262,8 @@ class AlertsConnector:
     def _told(self, event: Event, findings: Sequence[Alert]) -> Sequence[Item]:
         given: list[Item] = []
         for finding in findings:
-            if not self._subjects.fail(finding) and not self._full_said:
+            names, at_ns = subjects(finding), failed_ns(finding)
+            if not self._subjects.fail(finding, names) and not self._full_said:
                 self._full_said = True
                 self._log.warning(
                     "Too many open problems, recoveries of further ones will not be noticed.",
@@ -271,9 +271,9 @@ class AlertsConnector:
                 )
             given.append(finding)
             partition = finding.partition if finding.asset else None
-            for place, name in enumerate(subjects(finding)):
+            for place, name in enumerate(names):
                 over_ns = self._wells.since(name, partition)
-                if over_ns > failed_ns(finding):
+                if over_ns > at_ns:
                     asset = finding.assets[place] if finding.assets else finding.asset
                     given += [
                         recovered(healed, event, over_ns, asset, finding.check, finding.step_key, finding.job)
@@ -301,7 +301,8 @@ class AlertsConnector:
         job: str = "",
         run: str = "",
     ) -> Sequence[Item]:
-        at_ns = min(at_ns, event.now_ns)
+        if at_ns > event.now_ns:
+            at_ns = event.now_ns
         self._wells.well(name, partition, at_ns)
         if name not in self._subjects:
             return ()

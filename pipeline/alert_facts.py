@@ -4,9 +4,10 @@ Two components may know the definitions (`enrichment` sets an event's catalog, `
 so both apply the same rule, and applying it twice changes nothing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -25,41 +26,56 @@ SEVERITIES: Final[tuple[Severity, ...]] = ("INFO", "WARNING", "ERROR", "CRITICAL
 
 
 def with_facts(alert: Alert, facts_of: Callable[[str], AssetFacts | None], by: str) -> Alert:
-    """The alert with what is known of its asset; what it says already stands. `by`: which component knows it.
+    """The alert with what is known of its asset; what it says already stands. `by`: which component knows it."""
+    said = facts_said(alert, facts_of, by)
+    return msgspec.structs.replace(alert, **said) if said else alert
+
+
+def facts_said(alert: Alert, facts_of: Callable[[str], AssetFacts | None], by: str) -> dict[str, Any]:
+    """Fields of the alert that what is known of its asset changes.
 
     Of several that failed together: the worst severity, all owners and channels, the group of the first.
     """
     assets = alert.assets or (alert.asset,)
     known = [facts for asset in assets if (facts := facts_of(asset)) is not None]
-    if not known:
-        return alert
-    severities = [_severity(alert.severity, facts) for facts in known]
-    if len(known) < len(assets):
-        severities.append(alert.severity)
-    severity = max(severities, key=SEVERITIES.index)
-    owners = alert.owners or _all(facts.owners or ((facts.group,) if facts.group else ()) for facts in known)
-    channels = alert.channels or _all(_channels(facts) for facts in known)
-    said_by = dict(alert.said_by)
+    if not any([f.owners or f.group or f.metadata or f.code_location for f in known]):  # noqa: C419  # twice as fast
+        return {}  # nearly always, where all that is known is what reads what
+    said: dict[str, Any] = {}
+    by_whom: dict[str, str] = {}
+    severity = _worst(alert.severity, known, len(assets))
     if severity != alert.severity:
-        said_by["severity"] = f"metadata alert_severity_override of the asset ({by})"
-    if owners and not alert.owners:
-        said_by["owners"] = f"{'owners' if any(facts.owners for facts in known) else 'group'} of the asset ({by})"
-    if channels and not alert.channels:
-        said_by["channels"] = f"metadata alert_channels of the asset ({by})"
-    first = facts_of(assets[0]) or known[0]
-    return msgspec.structs.replace(
-        alert,
-        severity=severity,
-        owners=owners,
-        group=alert.group or first.group,
-        channels=channels,
-        code_location=alert.code_location or first.code_location,
-        said_by=said_by,
-    )
+        said["severity"] = severity
+        by_whom["severity"] = f"metadata alert_severity_override of the asset ({by})"
+    if not alert.owners and (owners := _all([facts.owners or _owning(facts) for facts in known])):
+        said["owners"] = owners
+        by_whom["owners"] = f"{'owners' if any(facts.owners for facts in known) else 'group'} of the asset ({by})"
+    if not alert.channels and (channels := _all([_channels(facts) for facts in known])):
+        said["channels"] = channels
+        by_whom["channels"] = f"metadata alert_channels of the asset ({by})"
+    if not alert.group and known[0].group:
+        said["group"] = known[0].group
+    if not alert.code_location and known[0].code_location:
+        said["code_location"] = known[0].code_location
+    if by_whom:
+        said["said_by"] = {**alert.said_by, **by_whom}
+    return said
 
 
-def _all(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+def _worst(severity: Severity, known: Sequence[AssetFacts], assets: int) -> Severity:
+    severities = [_severity(severity, facts) for facts in known]
+    if len(known) < assets:
+        severities.append(severity)
+    return max(severities, key=SEVERITIES.index) if len(severities) > 1 else severities[0]
+
+
+def _owning(facts: AssetFacts) -> tuple[str, ...]:
+    return (facts.group,) if facts.group else ()
+
+
+def _all(names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """Each once, in order."""
+    if not any(names):
+        return ()
     return tuple(dict.fromkeys(chain.from_iterable(names)))
 
 
@@ -72,7 +88,13 @@ def _severity(severity: Severity, facts: AssetFacts) -> Severity:
 
 def _channels(facts: AssetFacts) -> tuple[str, ...]:
     """By metadata `alert_channels`: a JSON list, or names with commas between."""
-    text = facts.metadata.get("alert_channels", "").strip()
+    text = facts.metadata.get("alert_channels")
+    return _listed(text) if text else ()
+
+
+@lru_cache(256)
+def _listed(text: str) -> tuple[str, ...]:
+    text = text.strip()
     if not text:
         return ()
     try:

@@ -68,6 +68,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 _REMEMBERED: Final = 512
 """Lines and frames whose masked form is remembered, each of up to LINE_LENGTH characters: a failure comes again."""
 
+_NAMED: Final = 64
+"""Names of partitions and runs that were found in messages, with their expressions."""
+
 _DATE = r"\d{4}[-/]\d{2}[-/]\d{2}"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?"
 # Letters and digits by turns (pod names), or hexadecimal digits (short hashes).
@@ -162,7 +165,7 @@ class Fingerprinter:
         for name in names:
             if name not in line:
                 continue  # nearly always: each run's id would be an expression of its own to compile
-            line = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<partition>", line)
+            line = _word(name).sub("<partition>", line)
         return self._remembered(line) if len(line) <= LINE_LENGTH else self._mask(line)
 
     def _mask(self, line: str) -> str:
@@ -171,6 +174,7 @@ class Fingerprinter:
         return line
 
 
+@lru_cache(_REMEMBERED)
 def fingerprint(parts: Parts) -> str:
     """`v1:` and 16 hex digits, equal for equal parts."""
     return f"{VERSION}:{sha256(_encode(parts)).hexdigest()[:16]}"
@@ -217,7 +221,18 @@ def _frame(frame: str) -> str:
 
 def _names(partition: str | None, run: str) -> list[str]:
     """What names this run alone: longest first, so that a whole multi-dimensional key goes before its parts."""
-    found = {run, run[:8]} if run else set()
+    found = {run, run[:8]}
     if partition:
-        found |= {partition, *partition.split("|")}
-    return sorted((n for n in found if len(n) > 1 and n not in _WORDS), key=lambda n: (-len(n), n))
+        found.add(partition)
+        if "|" in partition:
+            found.update(partition.split("|"))
+    return sorted([n for n in found if len(n) > 1 and n not in _WORDS], key=_longest_first)
+
+
+def _longest_first(name: str) -> tuple[int, str]:
+    return -len(name), name
+
+
+@lru_cache(_NAMED)
+def _word(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")

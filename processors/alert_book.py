@@ -135,8 +135,9 @@ class Book:
         self._recorder.kept(before, life)
         self.lives.put(fingerprint, life)
         at = alert_timers.due(life, self._policy)
-        known = before is not None and fingerprint != self._taken and at == alert_timers.due(before, self._policy)
-        if at is not None and not known:
+        if at is not None and (
+            before is None or fingerprint == self._taken or at != alert_timers.due(before, self._policy)
+        ):
             heappush(self._timers, (at, fingerprint))
         if fingerprint == self._taken:
             self._taken = ""
@@ -228,7 +229,7 @@ class Book:
 
 def _parts(alert: Alert) -> list[tuple[str, str]]:
     """What fails and heals by itself: a partition; of a step that makes several assets, a partition of each."""
-    return [_part(alert, asset) for asset in alert.assets] or [_part(alert)]
+    return [_part(alert, asset) for asset in alert.assets] if alert.assets else [_part(alert)]
 
 
 def _part(alert: Alert, asset: str = "") -> tuple[str, str]:

@@ -73,10 +73,11 @@ def first_word(life: Life, now: int, reason: str, policy: Policy) -> tuple[Life,
     return told, notice(told, "firing", now, life.total, 0, reason, policy)
 
 
-def again(life: Life, finding: Alert, fresh: int, policy: Policy) -> Life:
-    """Another failure: counted. `fresh`: of so many parts that were not failing."""
+def again(life: Life, finding: Alert, fresh: int, policy: Policy, reason: str, detail: str) -> Life:
+    """Another failure: counted, and the decision noted. `fresh`: of so many parts that were not failing."""
     now = max(finding.now_ns, life.latest_ns)  # sources of the whole do not run in step
     opens = not (life.escalated_ns or life.window_ends_ns or life.flaps_ns or life.held)
+    decisions, decided = _decided(life, finding.now_ns, reason, detail)
     return msgspec.structs.replace(
         life,
         raw=latest(life, finding),
@@ -96,6 +97,8 @@ def again(life: Life, finding: Alert, fresh: int, policy: Policy) -> Life:
         flaps_ns=life.flaps_ns if life.failing else now,
         changed_ns=now if fresh else life.changed_ns,
         chronic=life.chronic and not fresh,
+        decisions=decisions,
+        decided=decided,
     )
 
 
@@ -168,14 +171,8 @@ def told_to(life: Life, channels: tuple[str, ...], owed: tuple[str, ...], owed_n
 
 def noted(life: Life, at_ns: int, reason: str, detail: str = "") -> Life:
     """With a decision more; of many the first and the latest are kept, equal ones in a row are one."""
-    last = life.decisions[-1] if life.decisions else None
-    if last is not None and (last.reason, last.detail) == (reason, detail):
-        return msgspec.structs.replace(
-            life, decisions=(*life.decisions[:-1], msgspec.structs.replace(last, times=last.times + 1))
-        )
-    made = Decision(at_ns, reason, 1, detail[:200])
-    kept = life.decisions if len(life.decisions) < DECISIONS else (life.decisions[0], *life.decisions[2:])
-    return msgspec.structs.replace(life, decisions=(*kept, made), decided=life.decided + 1)
+    decisions, decided = _decided(life, at_ns, reason, detail)
+    return msgspec.structs.replace(life, decisions=decisions, decided=decided)
 
 
 def with_member(life: Life, finding: Alert, state: AlertState, joins: bool) -> Life:
@@ -193,9 +190,19 @@ def with_member(life: Life, finding: Alert, state: AlertState, joins: bool) -> L
 # --- how it is decided -----------------------------------------------------------------------------------------------
 
 
+def _decided(life: Life, at_ns: int, reason: str, detail: str) -> tuple[tuple[Decision, ...], int]:
+    """The decisions with one more, and how many were ever made."""
+    known = life.decisions
+    if known and (last := known[-1]).reason == reason and last.detail == detail:
+        return (*known[:-1], Decision(last.at_ns, reason, last.times + 1, detail)), life.decided
+    made = Decision(at_ns, reason, 1, detail[:200])
+    kept = known if len(known) < DECISIONS else (known[0], *known[2:])
+    return (*kept, made), life.decided + 1
+
+
 def _counted(life: Life, finding: Alert) -> tuple[Member, ...]:
     """The problems that are told with it, the one that failed again with a failure more."""
-    if finding.fingerprint == life.fingerprint:
+    if not life.members or finding.fingerprint == life.fingerprint:
         return life.members
     return tuple(
         msgspec.structs.replace(other, count=other.count + 1) if other.key == finding.fingerprint else other
@@ -204,7 +211,7 @@ def _counted(life: Life, finding: Alert) -> tuple[Member, ...]:
 
 
 def _worse(one: Severity, other: Severity) -> Severity:
-    return one if RANK[one] >= RANK[other] else other
+    return one if one == other or RANK[one] >= RANK[other] else other
 
 
 def _with(partitions: tuple[str, ...], partition: str | None) -> tuple[str, ...]:

@@ -134,10 +134,13 @@ class Dedup:
 
     def _take(self, item: Alert) -> Sequence[Alert]:
         if item.state == "failing":
-            msgspec.structs.astuple(item)  # raises here if it is not whole: it is kept encoded, which leaves that out
-            parts, finding = item.parts, item
-            if parts is not None:  # for the record; a life is kept as long as it is open
-                finding = msgspec.structs.replace(finding, parts=None)
+            # Both raise here if it is not whole: it is kept encoded, which leaves that out. `parts` are for the record;
+            # a life is kept as long as it is open.
+            finding, parts = item, item.parts
+            if parts is not None:
+                finding = msgspec.structs.replace(item, parts=None)
+            else:
+                msgspec.structs.astuple(item)
             return self._fail(self._voice.graded(finding), parts)
         if item.state == "recovered":
             return self._recover(item)
@@ -159,8 +162,7 @@ class Dedup:
         if finding.assets and alert_finding.same_failure(before, finding):
             self._book.keep(alert_life.wider(life, finding, fresh))
             return ()
-        after = alert_life.again(life, finding, fresh, self._policy)
-        after = alert_life.noted(after, finding.now_ns, "counted", life.held)
+        after = alert_life.again(life, finding, fresh, self._policy, "counted", life.held)
         more = fresh and not set(before.assets).issuperset(finding.assets)
         reason = "worse" if after.severity != life.severity else "more_assets" if more else ""
         if life.held or not life.told or self._lagging:
@@ -222,11 +224,10 @@ class Dedup:
     def _join(self, leader: Life, finding: Alert, parts: Parts | None) -> None:
         fresh = self._book.fails(finding)
         self._book.join(finding.fingerprint, leader.fingerprint)
-        after = alert_life.with_member(
-            alert_life.again(leader, finding, fresh, self._policy), finding, "failing", joins=True
-        )
+        after = alert_life.again(leader, finding, fresh, self._policy, "grouped", finding.asset or finding.step_key)
+        after = alert_life.with_member(after, finding, "failing", joins=True)
         self._recorder.occurred(after, finding, "grouped", parts)
-        self._book.keep(alert_life.noted(after, finding.now_ns, "grouped", finding.asset or finding.step_key))
+        self._book.keep(after)
 
     # --- commands ---
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from pipeline.alert_facts import with_facts
+from pipeline.alert_facts import facts_said
 from pipeline.asset_graph import fetch_asset_graph, parse_asset_nodes
 from pipeline.batch import Batch
 from pipeline.components import Context, Processor, ProcessorSpec
@@ -107,8 +107,8 @@ class LineageImpact:
     def _frozen(self, alert: Alert) -> Alert:
         upstream = () if alert.kind in _CAUSES else self._graph.upstream(alert.asset)
         impact = self._graph.impact(alert.assets or (alert.asset,))
-        told_of = with_facts(alert, self._graph.facts, "lineage_impact")
-        return msgspec.structs.replace(told_of, impact=impact, upstream=upstream)
+        said = facts_said(alert, self._graph.facts, "lineage_impact")
+        return msgspec.structs.replace(alert, impact=impact, upstream=upstream, **said)
 
 
 @asynccontextmanager

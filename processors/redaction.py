@@ -158,6 +158,8 @@ class Redaction:
         return msgspec.structs.replace(member, **changes) if changes else member
 
     def _parts(self, parts: Parts) -> Parts:
+        if not parts.message:
+            return parts
         message = tuple([self._redactor.text(line) for line in parts.message])
         return parts if message == parts.message else msgspec.structs.replace(parts, message=message)
 
@@ -205,8 +207,12 @@ class Redaction:
         return part if new is error else msgspec.structs.replace(part, error=new)
 
     def _texts(self, item: object, *names: str) -> dict[str, Any]:
-        old = {name: getattr(item, name) for name in names}
-        return {name: new for name, text in old.items() if (new := self._redactor.text(text)) is not text}
+        changes: dict[str, Any] = {}
+        for name in names:
+            old = getattr(item, name)
+            if old and (new := self._redactor.text(old)) is not old:
+                changes[name] = new
+        return changes
 
 
 def redactor_of(config: RedactionConfig, found: Callable[[str], None]) -> Redactor:
