@@ -35,9 +35,9 @@ class Text(str):
 
 
 PYTHON = without_twin()
-KEYS = st.sampled_from(
-    ["", "a", "ключ", "\ud800", "a\0b", 0, 1, -(2**70), (), ("a",), ("a", "b"), ("a", "\x00"), Text("a")]
-)
+ODD = ["", "ключ", "\ud800", "a\0b", 0, 1, -(2**70), (), ("a",), ("a", "\x00"), Text("a")]
+KEYS = st.just("a") | st.just(("a", "b")) | st.sampled_from(ODD)
+"""The first two often: most is to be seen where a key comes again."""
 
 
 def outcome(call: Any, *args: object) -> object:
@@ -138,7 +138,7 @@ class StillTables(Tables):
 
 TestTables = Tables.TestCase
 TestStillTables = StillTables.TestCase
-TestTables.settings = TestStillTables.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestTables.settings = TestStillTables.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 def test_a_value_that_cannot_be_encoded_is_not_given_out_for_editing() -> None:
