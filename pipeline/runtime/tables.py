@@ -26,7 +26,7 @@ V = TypeVar("V")
 class StateTable(TableRows[K, V]):
     """A table in memory. See `pipeline.components.Table` for what components may do with it."""
 
-    marks = MARKS
+    marks = MARKS  # the twin asks for them here: it is made with our own arguments
 
     def __init__(self, owner: str, name: str, key: type[K], value: type[V], version: int) -> None:
         super().__init__()
