@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from types import ModuleType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pipeline.components import Table
 from pipeline.events import Detail, Event
@@ -13,6 +13,8 @@ from pipeline.signals import Labels, LogRecord, Span
 
 T = TypeVar("T")
 R = TypeVar("R")
+K = TypeVar("K")
+V = TypeVar("V")
 
 VERSION: str
 
@@ -74,6 +76,19 @@ class Enricher:
 class Stamps:
     def __init__(self, event: type[Event]) -> None: ...
     def stamp(self, items: Sequence[object], now_ns: int, ahead_ns: int, by_event: bool) -> tuple[int, int]: ...
+
+class TableRows(Generic[K, V]):
+    marks: ClassVar[tuple[object, object, Callable[[object], bytes], type[Any]]]
+    _rows: dict[K, V]
+    _dirty: dict[K, object]
+    _born: set[K]
+    _undo: dict[K, object]
+    def __init__(self) -> None: ...
+    def put(self, key: K, value: V, /) -> None: ...
+    def edit(self, key: K, /) -> V | None: ...
+    def delete(self, key: K, /) -> None: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def __len__(self) -> int: ...
 
 class LedgerTwin:
     def __init__(

@@ -6,86 +6,39 @@ call; a copy a call and key is cheap because a call is a batch (a hundred runs),
 """
 
 from collections.abc import Callable, ItemsView, Iterable, Mapping
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from pipeline.errors import StateError
+from pipeline.native import HAS_NATIVE, native
 from pipeline.runtime.changes import GONE, Changes, Row, encoded, noted
 from pipeline.runtime.still_types import is_still
+from pipeline.runtime.table_rows import MARKS, Copy, Missing, TableRows, encode
+
+if HAS_NATIVE and not TYPE_CHECKING:
+    TableRows = native.TableRows
 
 K = TypeVar("K", bound="str | int | tuple[str, ...]")
 V = TypeVar("V")
 
 
-class _Missing:
-    pass
-
-
-class _Copy:
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-
-_MISSING = _Missing()
-_encode = msgspec.msgpack.Encoder().encode
-
-
-class StateTable(Generic[K, V]):
+class StateTable(TableRows[K, V]):
     """A table in memory. See `pipeline.components.Table` for what components may do with it."""
 
+    marks = MARKS  # the twin asks for them here: it is made with our own arguments
+
     def __init__(self, owner: str, name: str, key: type[K], value: type[V], version: int) -> None:
+        super().__init__()
         self.owner, self.name, self.version = owner, name, version
-        self._rows: dict[K, V] = {}
-        self._dirty: dict[K, object] = {}
-        """What changed since the last checkpoint, each key with its present value, or GONE: so that a barrier need not
-        look each of them up."""
-        self._born: set[K] = set()
-        """Keys that came since the last checkpoint: gone again before the next, they are never written at all."""
-        self._undo: dict[K, V | _Copy | _Missing] = {}
         self._still = is_still(value)
         self._decode = msgspec.msgpack.Decoder(value)
         self._decode_key = msgspec.msgpack.Decoder(key)
-
-    def get(self, key: K, /) -> V | None:
-        return self._rows.get(key)
-
-    def put(self, key: K, value: V, /) -> None:
-        if key not in self._undo:
-            self._undo[key] = self._rows.get(key, _MISSING)
-        if key not in self._rows and key not in self._dirty:
-            self._born.add(key)
-        self._rows[key] = self._dirty[key] = value
-
-    def edit(self, key: K, /) -> V | None:
-        value = self._rows.get(key)
-        if value is not None:
-            if key not in self._undo:
-                self._undo[key] = _Copy(_encode(value))
-            self._dirty[key] = value
-        return value
-
-    def delete(self, key: K, /) -> None:
-        if key in self._rows:
-            if key not in self._undo:
-                self._undo[key] = self._rows[key]
-            del self._rows[key]
-            if key in self._born:
-                self._born.remove(key)
-                self._dirty.pop(key, None)
-            else:
-                self._dirty[key] = GONE
-
-    def items(self) -> ItemsView[K, V]:
-        return self._rows.items()
-
-    def __contains__(self, key: object, /) -> bool:
-        return key in self._rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
+        # The dicts stay the same ones, so their own methods serve: half the time of ones that call them.
+        self.get: Callable[[K], V | None] = self._rows.get
+        self.items: Callable[[], ItemsView[K, V]] = self._rows.items
+        self.begin: Callable[[], None] = self._undo.clear
+        """A call begins: what it does can be undone."""
 
     # --- the runtime's side ---
 
@@ -117,20 +70,16 @@ class StateTable(Generic[K, V]):
                     f"{step} to {step + 1}: name the component in service.state.forget to start it anew"
                 )
             plain = migrate[step](plain)
-        return self._decode.decode(_encode(plain))
-
-    def begin(self) -> None:
-        """A call begins: what it does can be undone."""
-        self._undo.clear()
+        return self._decode.decode(encode(plain))
 
     def undo(self) -> None:
         """Take back what the call in progress did."""
         for key, old in self._undo.items():  # what was born and deleted in the call is there again, too
-            if isinstance(old, _Missing):
+            if isinstance(old, Missing):
                 self._rows.pop(key, None)
                 self._dirty[key] = GONE
             else:
-                value = self._decode.decode(old.data) if isinstance(old, _Copy) else old
+                value = self._decode.decode(old.data) if isinstance(old, Copy) else old
                 self._rows[key] = self._dirty[key] = value
         self._undo.clear()
 
@@ -141,9 +90,11 @@ class StateTable(Generic[K, V]):
     def take_changes(self) -> Changes:
         """The same, encoded as far as they could change; the rest is for whoever makes rows of it."""
         self._undo.clear()
-        dirty, self._dirty, self._born = self._dirty, {}, set()
-        values: list[object] = list(dirty.values())
+        keys: list[object] = list(self._dirty)
+        values: list[object] = list(self._dirty.values())
+        self._dirty.clear()
+        self._born.clear()
         if self._still:
-            return Changes(self.owner, self.name, self.version, list(dirty), values, noted)
-        values = [None if value is GONE else _encode(value) for value in values]
-        return Changes(self.owner, self.name, self.version, list(dirty), values, encoded)
+            return Changes(self.owner, self.name, self.version, keys, values, noted)
+        values = [None if value is GONE else encode(value) for value in values]
+        return Changes(self.owner, self.name, self.version, keys, values, encoded)

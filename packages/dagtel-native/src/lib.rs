@@ -35,6 +35,7 @@ mod span_roots;
 mod span_shapes;
 mod spans;
 mod stamps;
+mod table_rows;
 mod texts;
 mod wire;
 
@@ -58,5 +59,6 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ledger::LedgerTwin>()?;
     module.add_class::<id_chunks::IdChunks>()?;
     module.add_class::<stamps::Stamps>()?;
+    module.add_class::<table_rows::TableRows>()?;
     module.add_class::<events::EventDecoder>()
 }
