@@ -74,6 +74,7 @@ class RunLedger:
         else:
             for place, event in enumerate(batch.items, 1):
                 rest(place, event)
+        self._book.done()
         return batch.carrying(_merged(batch.items, closed)) if closed else batch
 
     def due(self) -> int | None:
@@ -89,6 +90,7 @@ class RunLedger:
         why = f"nothing heard of this run for {self._config.run_timeout}: closed as unfinished"
         while (first := self._book.quietest()) is not None and first[0] + self._timeout_ns <= now_ns:
             closed += _one(self._ledger.close(first[1], now_ns, why, self._shard))
+        self._book.done()
         return closed
 
     async def finish(self, now_ns: int) -> Sequence[Event]:
@@ -100,6 +102,7 @@ class RunLedger:
             closed += _one(self._ledger.close_left_open(run_id, now_ns, why, self._shard))
         while (first := self._book.quietest()) is not None:
             closed += _one(self._ledger.close(first[1], now_ns, why, self._shard))
+        self._book.done()
         return closed
 
     def _close_quietest(self, now_ns: int) -> list[Event]:

@@ -100,10 +100,12 @@ def failed_at_last(run: RunState, run_id: str, asset: str) -> AssetFailed | None
 def settle(run: RunState, run_id: str, at_ns: int) -> Iterator[AssetFailed | AssetSkipped]:
     """The run's end decides the rest. Assets only observed are neither failed nor skipped."""
     for asset, state in run.assets.items():
+        if state.made or state.failed or not state.planned:  # nearly all of them
+            continue
         failed = failed_at_last(run, run_id, asset)
         if failed is not None:
             yield failed
-        elif _undecided(state) and not state.observed and not state.skipped:
+        elif not state.observed and not state.skipped:
             state.skipped = True
             yield AssetSkipped(run_id, run.job, asset, state.one_partition, at_ns)
 
