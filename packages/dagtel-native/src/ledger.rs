@@ -91,7 +91,7 @@ impl LedgerTwin {
     /// Takes the events in their order; how many it did itself.
     ///
     /// `rows`: run id → `Rows`, of the runs that the present call has touched. `step(run_id, rows, key)` gives a step
-    /// that it has not. `rest(place, event)`, places from 1, takes an event in Python. Raises only what these raise.
+    /// that it has not where this twin does not: `Book.step`. `rest(place, event)`, places from 1, takes an event in Python. Raises only what these raise.
     fn take_all<'py>(
         &self,
         events: &Bound<'py, PyAny>,
@@ -138,7 +138,7 @@ impl LedgerTwin {
             return Err(Rest);
         }
         let rows = known.get_item(&run_id)?.ok_or(Rest)?;
-        let [run, steps] = parts.rows.read(&rows).ok_or(Rest)?;
+        let [run, steps, ..] = parts.rows.read(&rows).ok_or(Rest)?;
         let now = Now { event, run_id, key, at, at_ns, detail, run };
         self.hear(&now, now_ns.0, &now_ns.1)?;
         let of = if is_outside || matches!(way, Way::AssetPlanned | Way::CheckPlanned) {
@@ -213,7 +213,10 @@ impl LedgerTwin {
         let slots = &self.parts.step;
         let of = match dict(steps)?.get_item(&now.key)? {
             Some(of) => of,
-            None => step_of.call1((&now.run_id, rows, &now.key))?,
+            None => match self.parts.new_step(now, rows)? {
+                Some(of) => of,
+                None => step_of.call1((&now.run_id, rows, &now.key))?,
+            },
         };
         let attempt = slots.get(&of, step::ATTEMPT).ok_or(Rest)?;
         if text(&slots.get(&of, step::KIND).ok_or(Rest)?)?.is_empty() && !text(kind)?.is_empty() {

@@ -2,6 +2,7 @@
 
 use crate::slots::{make, Slots};
 use pyo3::exceptions::PySystemError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyModule, PyString, PyTuple, PyType};
 
@@ -49,6 +50,7 @@ macro_rules! fields {
 
 fields!(run: STATUS, BEGUN, SEEN_NS, LAST_NS, JOB, PHASE, STARTED_NS, ENQUEUED_NS, STARTING_NS, PARTITION, STEPS,
     ASSETS, PLAN, GRAPHS, CHECKS, FAILURES, MARKERS);
+fields!(rows: RUN, STEPS, OPENED, NEW);
 fields!(step: ATTEMPT, OPEN, RETRIED, STARTED_NS, FIRST_NS, KIND, ASSETS, STARTS, ENDS, MARKERS, INPUT_NS, OUTPUT_NS);
 fields!(asset: STEP, PLANNED, PARTITION, SEVERAL, MADE, FAILED, OBSERVED, ROWS);
 fields!(annotated: JOB, ATTEMPT, ASSETS, OUTCOMES);
@@ -56,7 +58,7 @@ fields!(annotated: JOB, ATTEMPT, ASSETS, OUTCOMES);
 pub struct Parts {
     pub event: Slots<7>,
     pub annotated: Slots<4>,
-    pub rows: Slots<2>,
+    pub rows: Slots<4>,
     pub run: Slots<17>,
     pub step: Slots<12>,
     pub asset: Slots<8>,
@@ -70,6 +72,7 @@ pub struct Parts {
     pub io: Slots<1>,
     pub freshness: Slots<4>,
     asset_state: Py<PyType>,
+    step_state: Py<PyType>,
     step_ended: Py<PyType>,
     inner_ended: Py<PyType>,
     asset_made: Py<PyType>,
@@ -95,7 +98,7 @@ impl Parts {
         Ok(Self {
             event: Slots::new(&event, ["run_id", "type", "step_key", "at_ns", "now_ns", "detail", "step_kind"])?,
             annotated: Slots::new(&event, ["job", "attempt", "assets", "outcomes"])?,
-            rows: Slots::new(rows, ["run", "steps"])?,
+            rows: Slots::new(rows, ["run", "steps", "opened", "new"])?,
             #[rustfmt::skip]
             run: Slots::new(&state("RunState")?, [
                 "status", "begun", "seen_ns", "last_ns", "job", "phase", "started_ns", "enqueued_ns", "starting_ns",
@@ -123,6 +126,7 @@ impl Parts {
             io: Slots::new(&detail("IoHandled")?, ["name"])?,
             freshness: Slots::new(&detail("FreshnessChanged")?, ["asset", "state", "previous", "at_ns"])?,
             asset_state: class(states, "AssetState")?,
+            step_state: class(states, "StepState")?,
             step_ended: class(outcomes, "StepEnded")?,
             inner_ended: class(outcomes, "InnerEnded")?,
             asset_made: class(outcomes, "AssetMaterialized")?,
@@ -148,6 +152,14 @@ impl Parts {
         fields: [&Bound<'py, PyAny>; N],
     ) -> Done<Bound<'py, PyAny>> {
         made(&self.asset_state, py, fields)
+    }
+
+    /// One that has not begun and is to make these assets.
+    pub fn step_state<'py>(&self, assets: &Bound<'py, PyAny>) -> Done<Bound<'py, PyAny>> {
+        let py = assets.py();
+        let (zero, no) = (int(py, 0), PyBool::new(py, false).to_owned().into_any());
+        let nothing = intern!(py, "").as_any();
+        made(&self.step_state, py, [&zero, &no, &no, &no, &zero, &zero, nothing, assets])
     }
 
     /// `run, job, step, attempt, status, at_ns, started_ns, kind, assets, partition`; the rest as is common.

@@ -4,12 +4,37 @@ use crate::ledger_parts::{annotated, flag, run, same, same_partition, set, set_b
 use crate::ledger_parts::{dict, int, tuple, Done, Now, Parts, Rest, Told};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 const KEPT: usize = 15;
 const OPEN_MARKERS: usize = 64;
 
 impl Parts {
+    /// `Book.step` for one that is new for sure, as its run was opened by the present call; None for any other.
+    pub fn new_step<'py>(&self, now: &Now<'_, 'py>, rows: &Bound<'py, PyAny>) -> Done<Option<Bound<'py, PyAny>>> {
+        let [_, steps, opened, new] = self.rows.read(rows).ok_or(Rest)?;
+        if !flag(&opened)? {
+            return Ok(None);
+        }
+        if text(&now.key)?.contains('.') && !self.dict(now, run::GRAPHS)?.is_empty() {
+            return Ok(None);
+        }
+        let assets = match self.dict(now, run::PLAN)?.get_item(&now.key)? {
+            Some(planned) => planned.cast_into_exact::<PyList>().map_err(|_| Rest)?.to_tuple(),
+            None => PyTuple::empty(now.event.py()),
+        };
+        if text(&now.key)?.contains('.') && assets.len() > 1 {
+            return Ok(None); // any that is twice among them is once only
+        }
+        let order = self.run.get(&now.run, run::STEPS).ok_or(Rest)?.cast_into_exact::<PyList>().map_err(|_| Rest)?;
+        let (steps, new) = (dict(steps)?, dict(new)?);
+        let of = self.step_state(assets.as_any())?;
+        order.append(&now.key)?;
+        new.set_item(&now.key, &of)?;
+        steps.set_item(&now.key, &of)?;
+        Ok(Some(of))
+    }
+
     /// STEP_START of a step that has not begun, or a repeat.
     pub fn started<'py>(&self, now: &Now<'_, 'py>, of: &Bound<'py, PyAny>) -> Told<'py> {
         let py = of.py();
