@@ -83,11 +83,13 @@ class LedgerTwin:
         in_run: Set[str],
         in_step: Set[str],
         heralds: Set[str],
+        idle: Set[str],
     ) -> None: ...
     def take_all(
         self,
         events: Sequence[Event],
         rows: Mapping[str, R],
+        found: Callable[[Event], R | None],
         step: Callable[[str, R, str], object],
         rest: Callable[[int, Event], None],
     ) -> int: ...

@@ -8,7 +8,6 @@ back and these must too. So each call first leaves a number in a table: if it is
 New steps are put at the end of a call: those of a run that is over by then never are.
 """
 
-from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -92,6 +91,11 @@ class Book:
                 rows = self.rows[run_id] = Rows(run, opened=False)
         return rows
 
+    def found(self, event: Event) -> Rows | None:
+        """The event's run, opened if it is new; None for one that is long over."""
+        rows = self.known(event.run_id)
+        return self.open(event) if rows is None and event.run_id not in self.ended else rows
+
     def open(self, event: Event) -> Rows:
         """A run not heard of before."""
         run = RunState(event.job, event.at_ns, event.at_ns, event.now_ns)
@@ -167,12 +171,14 @@ class Book:
             step = self._steps.get(f"{run_id}\0{key}")
         return step is not None and step.attempt > 0
 
-    def open_steps(self, run_id: str, rows: Rows) -> Iterator[tuple[str, StepState]]:
+    def open_steps(self, run_id: str, rows: Rows) -> list[tuple[str, StepState]]:
         """Steps of the run with an attempt under way, to be changed."""
+        at_hand, found = rows.steps, []
         for key in rows.run.steps:
-            step = rows.steps.get(key) or self._steps.get(f"{run_id}\0{key}")
+            step = at_hand[key] if key in at_hand else self._steps.get(f"{run_id}\0{key}")
             if step is not None and step.open:
-                yield key, self.step(run_id, rows, key)
+                found.append((key, self.step(run_id, rows, key)))
+        return found
 
     def replan(self, run_id: str, rows: Rows) -> None:
         """Something was planned after steps had been heard of."""

@@ -15,6 +15,7 @@ mod ids;
 mod json;
 mod ledger;
 mod ledger_assets;
+mod ledger_failures;
 mod ledger_parts;
 mod ledger_steps;
 mod levels;
