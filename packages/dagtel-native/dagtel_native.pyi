@@ -136,6 +136,20 @@ class LokiPush:
         head: Callable[[LogRecord, bool], bytes],
     ) -> list[tuple[bytes, int]] | None: ...
 
+class SlowTwin:
+    def __init__(
+        self,
+        outcomes: ModuleType,
+        get: Callable[[str], tuple[float, ...] | None],
+        put: Callable[[str, tuple[float, ...]], None],
+        is_slow: Callable[[AssetMaterialized], bool],
+        learn: Callable[[AssetMaterialized], None],
+        factor: float,
+        excess_ns: int,
+        at_least: int,
+        history: int,
+    ) -> None: ...
+
 class LogRecords:
     def __init__(
         self,
@@ -149,8 +163,7 @@ class LogRecords:
         place: str,
         ids: Callable[[str, str, int], tuple[str, str]],
         most_ids: int,
-        is_slow: Callable[[AssetMaterialized], bool],
-        learn: Callable[[AssetMaterialized], None],
+        slow: SlowTwin,
     ) -> None: ...
     def process(self, events: Sequence[Event], rest: Callable[[Event, list[LogRecord]], None]) -> list[LogRecord]: ...
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ from pipeline.events import (
 from pipeline.facts import ErrorInfo, RunFacts
 from pipeline.log_levels import BY_TYPE
 from pipeline.native import HAS_NATIVE
+from pipeline.options import Duration
 from pipeline.outcomes import (
     AssetFailed,
     AssetGone,
@@ -281,3 +283,34 @@ events = st.builds(
 @given(st.lists(events, max_size=20))
 def test_records_of_arbitrary_events_are_the_same(told: list[Event]) -> None:
     assert_same(told)
+
+
+near = st.sampled_from([0, 1, 99, 100, 101, 199, 200, 300, 2**53 - 1, 2**53, 2**53 + 1])
+pasts = st.lists(near | near.map(float) | st.floats() | st.just(True) | st.integers(), max_size=6).map(tuple)
+slows = st.builds(
+    lambda factor, history, at_least, excess: SlowConfig(
+        factor=factor, history=history, at_least=min(at_least, history), excess=Duration(excess)
+    ),
+    st.sampled_from([0.0, 1.0, 1.5, 2.0, 2, 1e300, float("inf"), float("nan")]),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.sampled_from(["0ns", "1ns", "100ns", "3000h"]),
+)
+successes = st.builds(
+    lambda took, asset, counts: msgspec.structs.replace(made(took, asset), execution=counts),
+    near | near | durations,
+    st.sampled_from(["a", "a", "b", "c", "\ud800"]),
+    st.sampled_from([True, True, True, False]),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(slows, st.dictionaries(st.sampled_from(["a", "b"]), pasts), st.lists(st.lists(successes, max_size=3)))
+def test_what_is_slow_and_what_is_learned_are_the_same(
+    config: SlowConfig, past: dict[str, tuple[float, ...]], told: list[list[AssetMaterialized]]
+) -> None:
+    pair = Pair(config)
+    for logs in (pair.python, pair.native):
+        for asset, values in past.items():
+            logs._baselines._table.put(asset, values)
+    assert_same([event("ASSET_MATERIALIZATION", Materialized("a", None, {}, {}), *each) for each in told], pair)

@@ -31,6 +31,7 @@ mod otlp_spans;
 mod plain;
 mod records;
 mod slots;
+mod slow;
 mod span_roots;
 mod span_shapes;
 mod spans;
@@ -55,6 +56,7 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<alert_selection::AlertSelection>()?;
     module.add_class::<metric_tally::MetricTally>()?;
     module.add_class::<ledger::LedgerTwin>()?;
+    module.add_class::<slow::SlowTwin>()?;
     module.add_class::<id_chunks::IdChunks>()?;
     module.add_class::<stamps::Stamps>()?;
     module.add_class::<events::EventDecoder>()
