@@ -1,8 +1,8 @@
 //! Attempts of steps, and what takes time within them: `processors/ledger/steps.py` and `inner.py`, where all is well.
 
+use crate::ledger_failures::ends_with;
 use crate::ledger_parts::{annotated, flag, run, same, same_partition, set, step, text, whole};
 use crate::ledger_parts::{dict, int, tuple, Done, Now, Parts, Rest, Told};
-use crate::ledger_failures::ends_with;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};

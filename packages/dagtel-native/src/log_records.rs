@@ -108,9 +108,9 @@ impl LogRecords {
             near.iter().for_each(|event| maker.event.fetch(event));
             for event in &near {
                 let made = match maker.event.read(event) {
-                    Some(fields) if !maker.raw.holds(0, event, &maker.no_bytes) => maker
-                        .record(py, event, &fields, &mut self.ids)?
-                        .map(|(record, made)| (record, made, fields)),
+                    Some(fields) if !maker.raw.holds(0, event, &maker.no_bytes) => {
+                        maker.record(py, event, &fields, &mut self.ids)?.map(|(record, made)| (record, made, fields))
+                    }
                     _ => None,
                 };
                 if let Some((record, made, fields)) = made {
