@@ -25,6 +25,9 @@ from pipeline.events import (
     MaterializationPlanned,
     Materialized,
     Observed,
+    RetryScheduled,
+    RunCanceled,
+    RunFailed,
     RunQueued,
     StepFailed,
     StepSucceeded,
@@ -163,6 +166,12 @@ def test_what_is_common_is_not_left_to_python() -> None:
             event("FRESHNESS_STATE_CHANGE", FreshnessChanged("a", "FAIL", "", 1), message=""),
             *(event("ASSET_MATERIALIZATION", Materialized("a", "p", {}, {}, "ü"), made(10**n)) for n in range(15)),
             event("ASSET_MATERIALIZATION", Materialized("a", None, {}, {})),
+            event("STEP_FAILURE", StepFailed(ERROR), AssetFailed(RUN, "daily", "load", 1, "b", "p", 6, None, ERROR)),
+            event("STEP_FAILURE", StepFailed(None), StepEnded(RUN, "daily", "load", 1, "failure", 9_000_000, 4)),
+            event("STEP_UP_FOR_RETRY", RetryScheduled(ERROR), StepEnded(RUN, "daily", "load", 1, "retry", 9, 4)),
+            event("PIPELINE_FAILURE", RunFailed(ERROR), RunEnded(RUN, "daily", "failure", 9_000_000, 4)),
+            event("PIPELINE_FAILURE", RunFailed(ERROR, repeats_step=True)),
+            event("PIPELINE_CANCELED", RunCanceled(ERROR)),
             *(event(level=level, message=text) for level in (-1, 0, 25, 40, 50, 99) for text in _MESSAGES),
         ]
     )
@@ -174,8 +183,14 @@ def test_what_is_common_is_not_left_to_python() -> None:
 def test_what_is_rare_is_left_to_python() -> None:
     failed = AssetFailed(RUN, "daily", "load", 1, "a", None, 6, None, ERROR)
     odd = [
-        event("STEP_FAILURE", StepFailed(ERROR), failed),
+        event("STEP_FAILURE", StepFailed(ERROR), failed, failed),
+        event("STEP_FAILURE", None, failed),
+        event("STEP_FAILURE", None),
+        event("NEW", StepFailed(ERROR), failed),
+        event("STEP_UP_FOR_RETRY", RetryScheduled(ERROR), failed),
+        event("PIPELINE_FAILURE", RunFailed(ERROR), failed),
         event("PIPELINE_FAILURE", None, failed),
+        event("ASSET_MATERIALIZATION", Materialized("a", None, {}, {}), failed),
         event("ASSET_WIPED", None, AssetGone("a", (), 1)),
         event(detail=LogFields({"a": 1})),
         event("RESOURCE_INIT_FAILURE", Marker("", "", ERROR)),
@@ -236,6 +251,10 @@ details = st.one_of(
     st.builds(Marker, texts, texts, errors),
     st.builds(FreshnessChanged, keys, texts, texts, ints),
     st.builds(StepFailed, errors),
+    st.builds(StepFailed, errors),
+    st.builds(RetryScheduled, errors),
+    st.builds(RunFailed, errors, texts, st.booleans()),
+    st.builds(RunCanceled, errors),
     st.builds(LogFields, maps, errors),
     st.builds(RunQueued, texts, texts, partitions),
     st.builds(IoHandled, texts, texts),
@@ -261,7 +280,7 @@ outcomes = st.one_of(
 events = st.builds(
     Event,
     st.sampled_from([b"{}", b"{}", b"{}", b""]),
-    st.sampled_from(["LOG", "ASSET_CHECK_EVALUATION", "NEW", *STATUSES, *BY_TYPE]) | texts,
+    st.sampled_from(["LOG", "ASSET_CHECK_EVALUATION", "NEW", *["STEP_FAILURE"] * 9, *STATUSES, *BY_TYPE]) | texts,
     st.just(RUN) | texts,
     ints,
     ints,

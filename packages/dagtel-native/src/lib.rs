@@ -20,6 +20,7 @@ mod ledger_parts;
 mod ledger_steps;
 mod levels;
 mod log_facts;
+mod log_failures;
 mod log_lines;
 mod log_records;
 mod loki_push;

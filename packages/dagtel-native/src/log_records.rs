@@ -2,6 +2,7 @@
 
 use crate::ids::Ids;
 use crate::log_facts::{text, whole, Asked, Describer, Facts, Kind, Made, Severity};
+use crate::log_failures::Told;
 use crate::slots::{make, next_few, Slots};
 use crate::slow::{SlowTwin, Success};
 use ahash::AHashMap;
@@ -183,6 +184,12 @@ impl Maker {
         let begun = !facts.status.is(&self.describer.planned_word) && !facts.status.is(&self.describer.skipped_word);
         let Some(ids) = ids.of(run_id, step, if begun { Some(attempt) } else { None })? else { return Ok(None) };
         let (none, empty) = (py.None(), self.describer.empty.as_ptr());
+        let [error_type, error_message, error_stack] = match &facts.error {
+            Some(Told(kind, message, stack)) => {
+                [kind.as_ptr(), message.as_ptr(), stack.as_ref().map_or(empty, |stack| stack.as_ptr())]
+            }
+            None => [empty; 3],
+        };
         let fields = [
             at_ns.as_ptr(),
             level_name.as_ptr(),
@@ -197,9 +204,9 @@ impl Maker {
             facts.status.as_ptr(),
             facts.took.as_ref().map_or(none.as_ptr(), |took| took.as_ptr()),
             PyBool::new(py, slow).as_ptr(),
-            empty,
-            empty,
-            empty,
+            error_type,
+            error_message,
+            error_stack,
             ids.0.as_ptr(),
             ids.1.as_ptr(),
             level.as_ptr(),
