@@ -333,3 +333,17 @@ def test_what_is_slow_and_what_is_learned_are_the_same(
         for asset, values in past.items():
             logs._baselines._table.put(asset, values)
     assert_same([event("ASSET_MATERIALIZATION", Materialized("a", None, {}, {}), *each) for each in told], pair)
+
+
+@pytest.mark.parametrize(("took", "slow"), [(199, False), (200, True), (250, True)])
+@pytest.mark.parametrize(("factor", "excess"), [(2.0, "1ns"), (2.0, "100ns"), (1.0, "100ns")])
+def test_a_success_at_the_very_limit_is_slow(took: int, slow: bool, factor: float, excess: str) -> None:
+    pair = Pair(SlowConfig(factor=factor, at_least=5, history=5, excess=Duration(excess)))
+    for logs in (pair.python, pair.native):
+        logs._baselines._table.put("a", (90, 100.0, 100, 100, 120))
+    told = event("ASSET_MATERIALIZATION", Materialized("a", None, {}, {}), made(took))
+    python, native = pair.records([told])
+    assert native == python
+    assert isinstance(native, list)
+    assert native[0].slow == slow
+    assert (pair.left, pair.learned()[1]) == ([], [("a", (100.0, 100, 100, 120, took))])
