@@ -191,8 +191,7 @@ def _twin(baselines: Baselines) -> "native.LogRecords":
         STORAGE_ID_HEADER,
         _derive_ids,
         _MAX_IDS,
-        baselines.is_slow,
-        baselines.learn,
+        baselines.twin(),
     )
 
 

@@ -8,7 +8,9 @@ from typing import Final
 
 import msgspec
 
+from pipeline import outcomes
 from pipeline.components import Table
+from pipeline.native import native
 from pipeline.options import Duration
 from pipeline.outcomes import AssetMaterialized
 
@@ -40,7 +42,7 @@ class Baselines:
 
     def __init__(self, config: SlowConfig, table: Table[str, tuple[float, ...]]) -> None:
         self._config, self._table = config, table
-        self._factor, self._excess_ns = config.factor, config.excess.ns
+        self._factor, self._excess_ns = float(config.factor), config.excess.ns
 
     def is_slow(self, made: AssetMaterialized) -> bool:
         """Whether this success took much longer than those before it."""
@@ -61,6 +63,14 @@ class Baselines:
         if past is None and len(self._table) >= MAX_ASSETS:
             return
         self._table.put(made.asset, ((past or ()) + (made.duration_ns,))[-self._config.history :])
+
+    def twin(self) -> "native.SlowTwin":
+        """The same, compiled, on the same table."""
+        config, table = self._config, self._table
+        return native.SlowTwin(
+            outcomes, table.get, table.put, self.is_slow, self.learn,
+            self._factor, min(self._excess_ns, 2**63 - 1), config.at_least, config.history,
+        )  # fmt: skip
 
     def forget(self, asset: str) -> None:
         """The asset is gone."""

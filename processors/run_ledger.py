@@ -16,7 +16,7 @@ from pipeline.components import Context, ProcessorSpec
 from pipeline.events import Event
 from pipeline.options import Duration
 from pipeline.signals import Signal
-from processors.ledger.book import Book
+from processors.ledger.book import Book, Rows
 from processors.ledger.ledger import Ledger
 
 
@@ -68,12 +68,16 @@ class RunLedger:
             if len(runs) > room:
                 closed.extend((place, carrier) for carrier in self._close_quietest(event.now_ns))
 
+        def found(event: Event) -> Rows | None:
+            return self._book.found(event) if len(runs) < room else None
+
         twin = self._ledger.twin
-        if twin is not None and len(runs) <= room:  # it opens no run
-            twin.take_all(batch.items, self._book.rows, self._book.step, rest)
+        if twin is not None and len(runs) <= room:  # it opens no run for which there is no room
+            twin.take_all(batch.items, self._book.rows, found, self._book.step, rest)
         else:
             for place, event in enumerate(batch.items, 1):
                 rest(place, event)
+        self._book.done()
         return batch.carrying(_merged(batch.items, closed)) if closed else batch
 
     def due(self) -> int | None:
@@ -89,6 +93,7 @@ class RunLedger:
         why = f"nothing heard of this run for {self._config.run_timeout}: closed as unfinished"
         while (first := self._book.quietest()) is not None and first[0] + self._timeout_ns <= now_ns:
             closed += _one(self._ledger.close(first[1], now_ns, why, self._shard))
+        self._book.done()
         return closed
 
     async def finish(self, now_ns: int) -> Sequence[Event]:
@@ -100,6 +105,7 @@ class RunLedger:
             closed += _one(self._ledger.close_left_open(run_id, now_ns, why, self._shard))
         while (first := self._book.quietest()) is not None:
             closed += _one(self._ledger.close(first[1], now_ns, why, self._shard))
+        self._book.done()
         return closed
 
     def _close_quietest(self, now_ns: int) -> list[Event]:

@@ -100,11 +100,13 @@ class LedgerTwin:
         in_run: Set[str],
         in_step: Set[str],
         heralds: Set[str],
+        idle: Set[str],
     ) -> None: ...
     def take_all(
         self,
         events: Sequence[Event],
         rows: Mapping[str, R],
+        found: Callable[[Event], R | None],
         step: Callable[[str, R, str], object],
         rest: Callable[[int, Event], None],
     ) -> int: ...
@@ -151,6 +153,20 @@ class LokiPush:
         head: Callable[[LogRecord, bool], bytes],
     ) -> list[tuple[bytes, int]] | None: ...
 
+class SlowTwin:
+    def __init__(
+        self,
+        outcomes: ModuleType,
+        get: Callable[[str], tuple[float, ...] | None],
+        put: Callable[[str, tuple[float, ...]], None],
+        is_slow: Callable[[AssetMaterialized], bool],
+        learn: Callable[[AssetMaterialized], None],
+        factor: float,
+        excess_ns: int,
+        at_least: int,
+        history: int,
+    ) -> None: ...
+
 class LogRecords:
     def __init__(
         self,
@@ -164,8 +180,7 @@ class LogRecords:
         place: str,
         ids: Callable[[str, str, int], tuple[str, str]],
         most_ids: int,
-        is_slow: Callable[[AssetMaterialized], bool],
-        learn: Callable[[AssetMaterialized], None],
+        slow: SlowTwin,
     ) -> None: ...
     def process(self, events: Sequence[Event], rest: Callable[[Event, list[LogRecord]], None]) -> list[LogRecord]: ...
 

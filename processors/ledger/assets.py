@@ -9,7 +9,7 @@ succeed on its own, so the decision waits until it is known not to run (Dagster 
 fails after that end decides at once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from pipeline.outcomes import AssetFailed, AssetSkipped, CheckRaised
 from processors.ledger import voices
@@ -97,15 +97,19 @@ def failed_at_last(run: RunState, run_id: str, asset: str) -> AssetFailed | None
     return _fail(run, run_id, asset, failure) if failure is not None else None
 
 
-def settle(run: RunState, run_id: str, at_ns: int) -> Iterator[AssetFailed | AssetSkipped]:
+def settle(run: RunState, run_id: str, at_ns: int) -> list[AssetFailed | AssetSkipped]:
     """The run's end decides the rest. Assets only observed are neither failed nor skipped."""
+    settled: list[AssetFailed | AssetSkipped] = []
     for asset, state in run.assets.items():
+        if state.made or state.failed or not state.planned:  # nearly all of them
+            continue
         failed = failed_at_last(run, run_id, asset)
         if failed is not None:
-            yield failed
-        elif _undecided(state) and not state.observed and not state.skipped:
+            settled.append(failed)
+        elif not state.observed and not state.skipped:
             state.skipped = True
-            yield AssetSkipped(run_id, run.job, asset, state.one_partition, at_ns)
+            settled.append(AssetSkipped(run_id, run.job, asset, state.one_partition, at_ns))
+    return settled
 
 
 def broken_checks(run: RunState, run_id: str, failure: Failure) -> list[CheckRaised]:

@@ -5,9 +5,10 @@ whole for a while: its worker may still be alive and say more. Tombstones tell a
 
 Rows are cached for one call and the orders in memory follow the tables; when the runtime undoes a call, the tables go
 back and these must too. So each call first leaves a number in a table: if it is not found again, everything is rebuilt.
+New steps are put at the end of a call: those of a run that is over by then never are.
 """
 
-from collections.abc import Iterator
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -25,13 +26,17 @@ _DIGEST = 4
 
 
 class Rows:
-    """A run and the steps of it that the present call has touched, all to be changed in place."""
+    """A run and the steps of it that the present call has touched, all to be changed in place.
 
-    __slots__ = ("run", "steps")
+    `opened`: by this call, so that no step of it was known before. `new`: steps that are not in the table yet.
+    """
 
-    def __init__(self, run: RunState) -> None:
-        self.run = run
+    __slots__ = ("new", "opened", "run", "steps")
+
+    def __init__(self, run: RunState, opened: bool) -> None:
+        self.run, self.opened = run, opened
         self.steps: dict[str, StepState] = {}
+        self.new: dict[str, StepState] = {}
 
 
 class Book:
@@ -58,6 +63,15 @@ class Book:
         self._calls.put("made", self._calls_made)
         self.rows.clear()
 
+    def done(self) -> None:
+        """A call ends: all it did is in the tables from now on."""
+        put = self._steps.put
+        for run_id, rows in self.rows.items():
+            if rows.new:
+                for key, step in rows.new.items():
+                    put(f"{run_id}\0{key}", step)
+                rows.new.clear()
+
     def check(self) -> None:
         """Rebuild the orders if a call was undone."""
         if (self._calls.get("made") or 0) != self._calls_made:
@@ -74,15 +88,20 @@ class Book:
         if rows is None:
             run = self.runs.edit(run_id) or self.recent.edit(run_id)
             if run is not None:
-                rows = self.rows[run_id] = Rows(run)
+                rows = self.rows[run_id] = Rows(run, opened=False)
         return rows
+
+    def found(self, event: Event) -> Rows | None:
+        """The event's run, opened if it is new; None for one that is long over."""
+        rows = self.known(event.run_id)
+        return self.open(event) if rows is None and event.run_id not in self.ended else rows
 
     def open(self, event: Event) -> Rows:
         """A run not heard of before."""
         run = RunState(event.job, event.at_ns, event.at_ns, event.now_ns)
         self.runs.put(event.run_id, run)
         self._quiet.add(event.run_id, run)
-        rows = self.rows[event.run_id] = Rows(run)
+        rows = self.rows[event.run_id] = Rows(run, opened=True)
         return rows
 
     def quietest(self) -> tuple[int, str] | None:
@@ -116,7 +135,7 @@ class Book:
 
     def _bury(self, run_id: str, run: RunState) -> None:
         self._drop(run_id, run)
-        counted = b"".join(digest(asset) for asset, state in run.assets.items() if state.made or state.failed)
+        counted = b"".join([digest(asset) for asset, state in run.assets.items() if state.made or state.failed])
         started_ns = run.first_ns if run.started_ns is None else run.started_ns
         tombstone = Tombstone(
             run.status or "unfinished", run.job, run.seen_ns, started_ns,
@@ -136,26 +155,30 @@ class Book:
         """The step, to be changed; made if it is new."""
         step = rows.steps.get(key)
         if step is None:
-            row = f"{run_id}\0{key}"  # a text keeps its hash, a tuple does not: four lookups follow
-            step = self._steps.edit(row)
+            step = None if rows.opened else self._steps.edit(f"{run_id}\0{key}")
             if step is None:
                 step = StepState(assets=assets_of(rows.run, key))
-                self._steps.put(row, step)
                 rows.run.steps.append(key)
+                rows.new[key] = step
             rows.steps[key] = step
         return step
 
     def begun(self, run_id: str, key: str) -> bool:
         """Whether an attempt of the step has begun."""
-        step = self._steps.get(f"{run_id}\0{key}")
+        rows = self.rows.get(run_id)
+        step = rows.steps.get(key) if rows is not None else None
+        if step is None:
+            step = self._steps.get(f"{run_id}\0{key}")
         return step is not None and step.attempt > 0
 
-    def open_steps(self, run_id: str, rows: Rows) -> Iterator[tuple[str, StepState]]:
+    def open_steps(self, run_id: str, rows: Rows) -> list[tuple[str, StepState]]:
         """Steps of the run with an attempt under way, to be changed."""
+        at_hand, found = rows.steps, []
         for key in rows.run.steps:
-            step = rows.steps.get(key) or self._steps.get(f"{run_id}\0{key}")
+            step = at_hand[key] if key in at_hand else self._steps.get(f"{run_id}\0{key}")
             if step is not None and step.open:
-                yield key, self.step(run_id, rows, key)
+                found.append((key, self.step(run_id, rows, key)))
+        return found
 
     def replan(self, run_id: str, rows: Rows) -> None:
         """Something was planned after steps had been heard of."""
@@ -164,11 +187,13 @@ class Book:
             step.assets = tuple(dict.fromkeys((*step.assets, *assets_of(rows.run, key))))
 
     def _drop(self, run_id: str, run: RunState) -> None:
-        self.rows.pop(run_id, None)
-        for key in run.steps:
+        rows = self.rows.pop(run_id, None)
+        stored = run.steps if rows is None or not rows.new else [key for key in run.steps if key not in rows.new]
+        for key in stored:
             self._steps.delete(f"{run_id}\0{key}")
 
 
+@lru_cache(maxsize=4096)
 def digest(asset: str) -> bytes:
     """Four bytes that stand for an asset key in a tombstone."""
     return blake2b(asset.encode(), digest_size=_DIGEST).digest()

@@ -18,7 +18,7 @@ from pipeline import outcomes as oc
 from pipeline.events import LOG, Event
 from pipeline.facts import ErrorInfo
 from pipeline.native import HAS_NATIVE, native
-from pipeline.outcomes import AssetPlanned, Outcome, RunEnded, RunPhase, RunStatus, StepEnded, StepStatus
+from pipeline.outcomes import AssetPlanned, Outcome, RunEnded, RunPhase, RunStatus, StepStatus
 from processors.ledger import assets, inner, states, steps, told, voices
 from processors.ledger.book import Book, Rows, digest, was_counted
 from processors.ledger.states import AssetState, StepState, Tombstone
@@ -74,7 +74,7 @@ class Ledger:
             "LOADED_INPUT": self._io_handled,
             LOG: self._logged,
         }
-        twin = (ev, oc, states, Rows, set(self._in_run), set(self._in_step), _HERALDS)
+        twin = (ev, oc, states, Rows, set(self._in_run), set(self._in_step), _HERALDS, _IDLE)
         self.twin = native.LedgerTwin(*twin) if HAS_NATIVE else None
         """Takes what is common of many events."""
 
@@ -192,8 +192,8 @@ class Ledger:
         run = rows.run
         status, error, reason = told.verdict(event)
         if not run.status:
-            return list(self._end(event.run_id, rows, status, event.at_ns, event.now_ns, error, reason))
-        outcomes: list[Outcome] = list(self._cut_off(event.run_id, rows, event.at_ns))
+            return self._end(event.run_id, rows, status, event.at_ns, event.now_ns, error, reason)
+        outcomes = self._cut_off(event.run_id, rows, event.at_ns)
         if run.status == "unfinished":
             run.status = status
             outcomes.append(told.run_ended(event.run_id, run, event.at_ns, error, reason, late=True))
@@ -208,21 +208,27 @@ class Ledger:
         now_ns: int,
         error: ErrorInfo | None,
         reason: str,
-    ) -> Iterator[Outcome]:
-        rows.run.status = status
-        yield from self._cut_off(run_id, rows, at_ns)
-        yield from assets.settle(rows.run, run_id, at_ns)
-        yield from voices.left(rows.run, run_id)
-        yield told.run_ended(run_id, rows.run, at_ns, error, reason)
-        self._book.end(run_id, rows.run, status, now_ns)
+    ) -> list[Outcome]:
+        run = rows.run
+        run.status = status
+        outcomes = self._cut_off(run_id, rows, at_ns)
+        outcomes += assets.settle(run, run_id, at_ns)
+        if run.unvoiced:
+            outcomes += voices.left(run, run_id)
+        outcomes.append(told.run_ended(run_id, run, at_ns, error, reason))
+        self._book.end(run_id, run, status, now_ns)
+        return outcomes
 
-    def _cut_off(self, run_id: str, rows: Rows, at_ns: int) -> Iterator[StepEnded]:
+    def _cut_off(self, run_id: str, rows: Rows, at_ns: int) -> list[Outcome]:
         """Attempts that are open when the run ends: cancelled with it, else nobody knows what became of them."""
+        ended: list[Outcome] = []
         status: StepStatus = "canceled" if rows.run.status == "canceled" else "unfinished"
         for key, step in self._book.open_steps(run_id, rows):
             closed = steps.cut_off(step)
             if closed is not None:
-                yield told.step_ended(run_id, rows.run, key, step, closed, status, max(at_ns, closed.started_ns))
+                last_ns = max(at_ns, closed.started_ns)
+                ended.append(told.step_ended(run_id, rows.run, key, step, closed, status, last_ns))
+        return ended
 
     # --- steps ---
 

@@ -35,6 +35,7 @@ NOT_ITS_FAULT: Final = frozenset({"UPSTREAM_FAILED_TO_MATERIALIZE", "SKIPPED_OPT
 _BLOCKED: Final = "DagsterAssetCheckFailedError"
 _INTERRUPTED: Final = "DagsterExecutionInterruptedError"
 _KEPT_TEXT: Final = 4096
+_KEPT_FRAMES: Final = 16
 
 
 def runless(event: Event) -> Iterator[Outcome]:
@@ -134,8 +135,10 @@ def attempt_ended(
 
 def attempt_failed(event: Event, run: RunState, step: StepState, closed: Closed, failure: Failure) -> StepEnded:
     """An attempt that a STEP_FAILURE ended."""
-    ended = step_ended(event.run_id, run, event.step_key, step, closed, "failure", event.at_ns, failure.error)
-    return msgspec.structs.replace(ended, interrupted=failure.interrupted, failed_check=failure.failed_check)
+    return step_ended(
+        event.run_id, run, event.step_key, step, closed, "failure", event.at_ns, failure.error,
+        failure.interrupted, failure.failed_check,
+    )  # fmt: skip
 
 
 def step_ended(
@@ -147,6 +150,8 @@ def step_ended(
     status: StepStatus,
     at_ns: int,
     error: ErrorInfo | None = None,
+    interrupted: bool = False,
+    failed_check: bool = False,
 ) -> StepEnded:
     """An attempt that is over, whatever ended it."""
     began_ns = closed.started_ns
@@ -162,7 +167,9 @@ def step_ended(
         step.assets,
         _partition(run, step.assets),
         error,
-        begun=closed.begun,
+        interrupted,
+        failed_check,
+        closed.begun,
     )
 
 
@@ -194,12 +201,16 @@ def failure_of(event: Event, run: RunState, step: StepState) -> Failure:
 def lighter(failure: Failure) -> Failure:
     """The same with an error that state can bear."""
     error = failure.error
-    if error is None:
+    if error is None or _is_light(error):
         return failure
     short = msgspec.structs.replace(
-        error, stack=error.stack[:_KEPT_TEXT], message=error.message[:_KEPT_TEXT], frames=error.frames[-16:]
+        error, stack=error.stack[:_KEPT_TEXT], message=error.message[:_KEPT_TEXT], frames=error.frames[-_KEPT_FRAMES:]
     )
     return msgspec.structs.replace(failure, error=short)
+
+
+def _is_light(error: ErrorInfo) -> bool:
+    return len(error.stack) <= _KEPT_TEXT and len(error.message) <= _KEPT_TEXT and len(error.frames) <= _KEPT_FRAMES
 
 
 def row_count(detail: ev.Materialized) -> int | None:

@@ -173,7 +173,8 @@ def test_more_open_runs_than_fit_are_closed_one_an_event() -> None:
 
 
 def event(type: str, key: str = "", detail: Any = None, at_ns: int = 5, run: str = "r", **more: Any) -> Event:
-    return Event(b"", type, run, at_ns, 20, "job", key, "", detail=detail, now_ns=at_ns, **more)
+    message = more.pop("message", "")
+    return Event(b"", type, run, at_ns, 20, "job", key, message, detail=detail, now_ns=at_ns, **more)
 
 
 BEGINNING = [
@@ -222,6 +223,14 @@ def test_what_is_common_is_the_twins() -> None:
         event("ENGINE_EVENT", "d", ev.Marker("", "none", None), 11),
         event("FRESHNESS_STATE_CHANGE", "", ev.FreshnessChanged("x", "PASS", "FAIL", 3)),
         event("NEW", "d"),
+        event("PIPELINE_START", run="new"),
+        event("STEP_START", "a.b", run="new"),
+        event("STEP_UP_FOR_RETRY", "a.b", ev.RetryScheduled(ERROR), 7, "new"),
+        event("STEP_RESTARTED", "a.b", None, 8, "new", message="Started (attempt # 2)."),
+        event("STEP_UP_FOR_RETRY", "a.b", None, 9, "new"),
+        event("STEP_RESTARTED", "a.b", None, 9, "new"),
+        event("STEP_START", "w"),
+        event("STEP_FAILURE", "w", ev.StepFailed(ERROR), 9),
     ]
     assert assert_same([BEGINNING, [BEGINNING[0], *common]]) >= len(common) / (len(common) + len(BEGINNING) + 1)
 
@@ -235,12 +244,17 @@ def test_what_is_odd_is_pythons() -> None:
         event("ASSET_MATERIALIZATION", "a", ev.Materialized(Text("x"), None, {}, {})),
         event("HANDLED_OUTPUT", "a", None),
         event("ENGINE_EVENT", "a", ev.Marker("m", "m", None)),
-        event("STEP_FAILURE", "a", ev.StepFailed(ERROR)),
+        event("STEP_FAILURE", "a", ev.StepFailed(msgspec.structs.replace(ERROR, stack="s" * 4097))),
+        event("STEP_FAILURE", "a", ev.StepFailed(msgspec.structs.replace(ERROR, message="s" * 4097))),
+        event("STEP_FAILURE", "a", ev.StepFailed(msgspec.structs.replace(ERROR, frames=("f",) * 17))),
+        event("STEP_FAILURE", "g.b", ev.StepFailed(ERROR)),
+        event("STEP_RESTARTED", "a"),
+        event("STEP_RESTARTED", "b"),
+        event("STEP_UP_FOR_RETRY", "b"),
         event("STEP_SUCCESS", "b"),
         event("STEP_START", "a", at_ns=2**63),
         event("RUN_RESUMED"),
         event("PIPELINE_SUCCESS"),
-        event("STEP_START", "a", run="another"),
     ]
     for each in odd:
         first = [BEGINNING[0]]
@@ -268,10 +282,12 @@ def test_what_python_raises_is_raised() -> None:
     assert twin is not None
     run(ledger.process, Batch([event("PIPELINE_START")], "test", 0))
     with pytest.raises(Broken):
-        twin.take_all([event("PIPELINE_START", run="s")], ledger._book.rows, broken, broken)
+        twin.take_all([event("PIPELINE_START", run="s")], ledger._book.rows, broken, broken, broken)
+    ledger._book.begin()
+    ledger._book.known("r")  # a run of an earlier call: only its table knows its steps
     with pytest.raises(Broken):
-        twin.take_all([event("STEP_START", "new")], ledger._book.rows, broken, broken)
-    assert twin.take_all([event("PIPELINE_START")], ledger._book.rows, broken, broken) == 1
+        twin.take_all([event("STEP_START", "new")], ledger._book.rows, broken, broken, broken)
+    assert twin.take_all([event("PIPELINE_START")], ledger._book.rows, broken, broken, broken) == 1
 
 
 def test_what_is_set_is_held_once_and_what_was_set_is_let_go() -> None:
@@ -365,7 +381,16 @@ times = st.integers(0, 6) | st.integers(0, 6) | st.sampled_from(ODD_TIMES)
 names = st.sampled_from(["m", "m", "n", ""])
 counts = st.sampled_from([7, 2**63, -(2**63), 1.5, True, "7", None])
 metadata = st.just({}) | counts.map(lambda count: {"dagster/row_count": count})
-errors = st.sampled_from([None, ERROR, ErrorInfo("E", "m", chain=("DagsterAssetCheckFailedError",))])
+errors = st.sampled_from(
+    [
+        None,
+        ERROR,
+        ErrorInfo("E", "m", chain=("E", "DagsterAssetCheckFailedError")),
+        ErrorInfo("DagsterExecutionInterruptedError", "m" * 5000, frames=("f",) * 16),
+        ErrorInfo("DagsterExecutionInterruptedError", "é" * 4096, frames=("f",) * 16, stack="\ud800"),
+        ErrorInfo("E", "m", frames=tuple("abcdefghijklmnopq")),
+    ]
+)
 DETAILS: dict[str, st.SearchStrategy[Any]] = {
     "PIPELINE_ENQUEUED": st.builds(ev.RunQueued, st.just("l"), st.just("r"), partitions),
     "PIPELINE_STARTING": st.none(),
@@ -387,7 +412,7 @@ DETAILS: dict[str, st.SearchStrategy[Any]] = {
     "STEP_RESTARTED": st.none(),
     "STEP_UP_FOR_RETRY": st.builds(ev.RetryScheduled, errors),
     "STEP_SUCCESS": st.builds(ev.StepSucceeded, st.sampled_from([0.0, 1e-6, 1e9, float("nan")])),
-    "STEP_FAILURE": st.builds(ev.StepFailed, errors),
+    "STEP_FAILURE": st.builds(ev.StepFailed, errors, st.sampled_from(["", "INTERRUPT", "USER_CODE_ERROR"])),
     "STEP_OUTPUT": st.none(),
     "STEP_INPUT": st.none(),
     "HANDLED_OUTPUT": st.builds(ev.IoHandled, names, st.just("io")),
@@ -401,8 +426,28 @@ DETAILS: dict[str, st.SearchStrategy[Any]] = {
     "FRESHNESS_STATE_CHANGE": st.builds(ev.FreshnessChanged, assets, names, names, times),
     "NEW": st.none(),
 }
-OFTEN = ["STEP_START", "STEP_SUCCESS", "ASSET_MATERIALIZATION", "ASSET_MATERIALIZATION_PLANNED", "STEP_WORKER_STARTED"]
-MESSAGES = ["", "", "started (attempt # 3)", "Dependencies for step a were not met. Not executing."]
+OFTEN = [
+    "STEP_START",
+    "STEP_SUCCESS",
+    "STEP_FAILURE",
+    "STEP_UP_FOR_RETRY",
+    "STEP_RESTARTED",
+    "ASSET_MATERIALIZATION",
+    "ASSET_MATERIALIZATION_PLANNED",
+    "STEP_WORKER_STARTED",
+]
+MESSAGES = [
+    "",
+    "",
+    "started (attempt # 3)",
+    "(attempt # x) (attempt # 3)",
+    "(attempt # 1234567)",
+    "(attempt # ٣)",
+    "(attempt # )(",
+    "(attempt # 3",
+    "Dependencies for step a were not met. Not executing.",
+    "Dependencies for step a were not met. Not executing.",
+]
 
 
 @st.composite

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,9 @@ from pipeline.events import (
     MaterializationPlanned,
     Materialized,
     Observed,
+    RetryScheduled,
+    RunCanceled,
+    RunFailed,
     RunQueued,
     StepFailed,
     StepSucceeded,
@@ -31,6 +35,7 @@ from pipeline.events import (
 from pipeline.facts import ErrorInfo, RunFacts
 from pipeline.log_levels import BY_TYPE
 from pipeline.native import HAS_NATIVE
+from pipeline.options import Duration
 from pipeline.outcomes import (
     AssetFailed,
     AssetGone,
@@ -161,6 +166,12 @@ def test_what_is_common_is_not_left_to_python() -> None:
             event("FRESHNESS_STATE_CHANGE", FreshnessChanged("a", "FAIL", "", 1), message=""),
             *(event("ASSET_MATERIALIZATION", Materialized("a", "p", {}, {}, "ü"), made(10**n)) for n in range(15)),
             event("ASSET_MATERIALIZATION", Materialized("a", None, {}, {})),
+            event("STEP_FAILURE", StepFailed(ERROR), AssetFailed(RUN, "daily", "load", 1, "b", "p", 6, None, ERROR)),
+            event("STEP_FAILURE", StepFailed(None), StepEnded(RUN, "daily", "load", 1, "failure", 9_000_000, 4)),
+            event("STEP_UP_FOR_RETRY", RetryScheduled(ERROR), StepEnded(RUN, "daily", "load", 1, "retry", 9, 4)),
+            event("PIPELINE_FAILURE", RunFailed(ERROR), RunEnded(RUN, "daily", "failure", 9_000_000, 4)),
+            event("PIPELINE_FAILURE", RunFailed(ERROR, repeats_step=True)),
+            event("PIPELINE_CANCELED", RunCanceled(ERROR)),
             *(event(level=level, message=text) for level in (-1, 0, 25, 40, 50, 99) for text in _MESSAGES),
         ]
     )
@@ -172,8 +183,14 @@ def test_what_is_common_is_not_left_to_python() -> None:
 def test_what_is_rare_is_left_to_python() -> None:
     failed = AssetFailed(RUN, "daily", "load", 1, "a", None, 6, None, ERROR)
     odd = [
-        event("STEP_FAILURE", StepFailed(ERROR), failed),
+        event("STEP_FAILURE", StepFailed(ERROR), failed, failed),
+        event("STEP_FAILURE", None, failed),
+        event("STEP_FAILURE", None),
+        event("NEW", StepFailed(ERROR), failed),
+        event("STEP_UP_FOR_RETRY", RetryScheduled(ERROR), failed),
+        event("PIPELINE_FAILURE", RunFailed(ERROR), failed),
         event("PIPELINE_FAILURE", None, failed),
+        event("ASSET_MATERIALIZATION", Materialized("a", None, {}, {}), failed),
         event("ASSET_WIPED", None, AssetGone("a", (), 1)),
         event(detail=LogFields({"a": 1})),
         event("RESOURCE_INIT_FAILURE", Marker("", "", ERROR)),
@@ -234,6 +251,10 @@ details = st.one_of(
     st.builds(Marker, texts, texts, errors),
     st.builds(FreshnessChanged, keys, texts, texts, ints),
     st.builds(StepFailed, errors),
+    st.builds(StepFailed, errors),
+    st.builds(RetryScheduled, errors),
+    st.builds(RunFailed, errors, texts, st.booleans()),
+    st.builds(RunCanceled, errors),
     st.builds(LogFields, maps, errors),
     st.builds(RunQueued, texts, texts, partitions),
     st.builds(IoHandled, texts, texts),
@@ -259,7 +280,7 @@ outcomes = st.one_of(
 events = st.builds(
     Event,
     st.sampled_from([b"{}", b"{}", b"{}", b""]),
-    st.sampled_from(["LOG", "ASSET_CHECK_EVALUATION", "NEW", *STATUSES, *BY_TYPE]) | texts,
+    st.sampled_from(["LOG", "ASSET_CHECK_EVALUATION", "NEW", *["STEP_FAILURE"] * 9, *STATUSES, *BY_TYPE]) | texts,
     st.just(RUN) | texts,
     ints,
     ints,
@@ -281,3 +302,48 @@ events = st.builds(
 @given(st.lists(events, max_size=20))
 def test_records_of_arbitrary_events_are_the_same(told: list[Event]) -> None:
     assert_same(told)
+
+
+near = st.sampled_from([0, 1, 99, 100, 101, 199, 200, 300, 2**53 - 1, 2**53, 2**53 + 1])
+pasts = st.lists(near | near.map(float) | st.floats() | st.just(True) | st.integers(), max_size=6).map(tuple)
+slows = st.builds(
+    lambda factor, history, at_least, excess: SlowConfig(
+        factor=factor, history=history, at_least=min(at_least, history), excess=Duration(excess)
+    ),
+    st.sampled_from([0.0, 1.0, 1.5, 2.0, 2, 1e300, float("inf"), float("nan")]),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.sampled_from(["0ns", "1ns", "100ns", "3000h"]),
+)
+successes = st.builds(
+    lambda took, asset, counts: msgspec.structs.replace(made(took, asset), execution=counts),
+    near | near | durations,
+    st.sampled_from(["a", "a", "b", "c", "\ud800"]),
+    st.sampled_from([True, True, True, False]),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(slows, st.dictionaries(st.sampled_from(["a", "b"]), pasts), st.lists(st.lists(successes, max_size=3)))
+def test_what_is_slow_and_what_is_learned_are_the_same(
+    config: SlowConfig, past: dict[str, tuple[float, ...]], told: list[list[AssetMaterialized]]
+) -> None:
+    pair = Pair(config)
+    for logs in (pair.python, pair.native):
+        for asset, values in past.items():
+            logs._baselines._table.put(asset, values)
+    assert_same([event("ASSET_MATERIALIZATION", Materialized("a", None, {}, {}), *each) for each in told], pair)
+
+
+@pytest.mark.parametrize(("took", "slow"), [(199, False), (200, True), (250, True)])
+@pytest.mark.parametrize(("factor", "excess"), [(2.0, "1ns"), (2.0, "100ns"), (1.0, "100ns")])
+def test_a_success_at_the_very_limit_is_slow(took: int, slow: bool, factor: float, excess: str) -> None:
+    pair = Pair(SlowConfig(factor=factor, at_least=5, history=5, excess=Duration(excess)))
+    for logs in (pair.python, pair.native):
+        logs._baselines._table.put("a", (90, 100.0, 100, 100, 120))
+    told = event("ASSET_MATERIALIZATION", Materialized("a", None, {}, {}), made(took))
+    python, native = pair.records([told])
+    assert native == python
+    assert isinstance(native, list)
+    assert native[0].slow == slow
+    assert (pair.left, pair.learned()[1]) == ([], [("a", (100.0, 100, 100, 120, took))])

@@ -1,7 +1,7 @@
 //! `processors.ledger.ledger.Ledger.take` over a batch: the events of runs that go on as they should.
 
 use crate::ledger_parts::{
-    annotated, dict, flag, int, run, set, step, text, tuple, whole, Done, Now, Odd, Parts, Rest,
+    annotated, dict, flag, int, run, set, set_bool, step, text, tuple, whole, Done, Now, Odd, Parts, Rest,
 };
 use crate::slots::next_few;
 use ahash::AHashMap;
@@ -22,7 +22,10 @@ enum Way {
     Observed,
     Checked,
     Started,
+    Restarted,
+    UpForRetry,
     Succeeded,
+    Failed,
     Output,
     Input,
     Handled,
@@ -45,7 +48,10 @@ impl Way {
             "ASSET_OBSERVATION" => Way::Observed,
             "ASSET_CHECK_EVALUATION" => Way::Checked,
             "STEP_START" => Way::Started,
+            "STEP_RESTARTED" => Way::Restarted,
+            "STEP_UP_FOR_RETRY" => Way::UpForRetry,
             "STEP_SUCCESS" => Way::Succeeded,
+            "STEP_FAILURE" => Way::Failed,
             "STEP_OUTPUT" => Way::Output,
             "STEP_INPUT" => Way::Input,
             "HANDLED_OUTPUT" => Way::Handled,
@@ -59,11 +65,13 @@ impl Way {
 /// Takes events as `Ledger.take` does, but for what is rare: that it leaves to it, event by event.
 ///
 /// `events`, `outcomes`, `states`, `rows`: the modules and the class that it reads and makes objects of. `in_run`,
-/// `in_step`, `heralds`: the event types that have a handler, one for events of a step, or come before an attempt.
+/// `in_step`, `heralds`, `idle`: the event types that have a handler, one for events of a step, come before an attempt,
+/// or are said of runs that were over, too.
 #[pyclass(frozen)]
 pub struct LedgerTwin {
     parts: Parts,
     outside: AHashMap<String, Way>,
+    idle: HashSet<String>,
     in_step: AHashMap<String, Way>,
 }
 
@@ -78,11 +86,13 @@ impl LedgerTwin {
         in_run: HashSet<String>,
         in_step: HashSet<String>,
         heralds: HashSet<String>,
+        idle: HashSet<String>,
     ) -> PyResult<Self> {
         let handled = |name: &String| (name.clone(), Way::handled(name));
         let heralds = heralds.into_iter().map(|name| (name, Way::Herald));
         Ok(Self {
             parts: Parts::new(events, outcomes, states, rows)?,
+            idle,
             outside: in_run.iter().map(handled).collect(),
             in_step: heralds.chain(in_run.iter().chain(&in_step).map(handled)).collect(),
         })
@@ -90,12 +100,14 @@ impl LedgerTwin {
 
     /// Takes the events in their order; how many it did itself.
     ///
-    /// `rows`: run id → `Rows`, of the runs that the present call has touched. `step(run_id, rows, key)` gives a step
-    /// that it has not. `rest(place, event)`, places from 1, takes an event in Python. Raises only what these raise.
+    /// `rows`: run id → `Rows`, of the runs that the present call has touched. `found(event)` gives that of another run,
+    /// opened if it is new; None leaves the event to `rest`. `step(run_id, rows, key)` gives a step
+    /// that it has not where this twin does not: `Book.step`. `rest(place, event)`, places from 1, takes an event in Python. Raises only what these raise.
     fn take_all<'py>(
         &self,
         events: &Bound<'py, PyAny>,
         rows: &Bound<'py, PyDict>,
+        found: &Bound<'py, PyAny>,
         step: &Bound<'py, PyAny>,
         rest: &Bound<'py, PyAny>,
     ) -> PyResult<usize> {
@@ -105,7 +117,7 @@ impl LedgerTwin {
             near.iter().for_each(|event| self.parts.event.fetch(event));
             for event in &near {
                 place += 1;
-                match self.take(event, rows, step) {
+                match self.take(event, rows, found, step) {
                     Ok(()) => done += 1,
                     Err(Odd::Raised(error)) => return Err(error),
                     Err(Rest) => {
@@ -123,6 +135,7 @@ impl LedgerTwin {
         &self,
         event: &Bound<'py, PyAny>,
         known: &Bound<'py, PyDict>,
+        found: &Bound<'py, PyAny>,
         step_of: &Bound<'py, PyAny>,
     ) -> Done<()> {
         let parts = &self.parts;
@@ -137,10 +150,13 @@ impl LedgerTwin {
         if way == Way::Rest {
             return Err(Rest);
         }
-        let rows = known.get_item(&run_id)?.ok_or(Rest)?;
-        let [run, steps] = parts.rows.read(&rows).ok_or(Rest)?;
+        let rows = match known.get_item(&run_id)? {
+            Some(rows) => rows,
+            None => found.call1((event,))?,
+        };
+        let [run, steps, ..] = parts.rows.read(&rows).ok_or(Rest)?;
         let now = Now { event, run_id, key, at, at_ns, detail, run };
-        self.hear(&now, now_ns.0, &now_ns.1)?;
+        self.hear(&now, name, now_ns.0, &now_ns.1)?;
         let of = if is_outside || matches!(way, Way::AssetPlanned | Way::CheckPlanned) {
             None
         } else {
@@ -151,12 +167,15 @@ impl LedgerTwin {
                 parts.marked(&now, of.as_ref(), way == Way::Herald, name.starts_with("RESOURCE_"))?
             }
             (Way::Started, Some(of)) => parts.started(&now, of)?,
+            (Way::Restarted, Some(of)) => parts.restarted(&now, of)?,
+            (Way::UpForRetry, Some(of)) => parts.up_for_retry(&now, of)?,
             (Way::Succeeded, Some(of)) => parts.succeeded(&now, of)?,
+            (Way::Failed, Some(of)) => parts.failed(&now, of).map(|()| None)?,
             (Way::Handled, Some(of)) => parts.handled(&now, of, false)?,
             (Way::Loaded, Some(of)) => parts.handled(&now, of, true)?,
             (Way::Output, Some(of)) => set(&parts.step, of, step::OUTPUT_NS, &now.at).map(|()| None)?,
             (Way::Input, Some(of)) => set(&parts.step, of, step::INPUT_NS, &now.at).map(|()| None)?,
-            (Way::Logged, Some(of)) => self.logged(&now, of).map(|()| None)?,
+            (Way::Logged, Some(of)) => parts.says_nothing(&now, of)?.then_some(None).ok_or(Rest)?,
             (Way::Materialized, of) => parts.materialized(&now, of.as_ref())?,
             (Way::Observed, _) => parts.observed(&now)?,
             (Way::Checked, _) => parts.checked(&now)?,
@@ -182,7 +201,7 @@ impl LedgerTwin {
     }
 
     /// When the run was heard of. May be done twice.
-    fn hear(&self, now: &Now<'_, '_>, now_ns: i64, now_object: &Bound<'_, PyAny>) -> Done<()> {
+    fn hear(&self, now: &Now<'_, '_>, name: &str, now_ns: i64, now_object: &Bound<'_, PyAny>) -> Done<()> {
         let slots = &self.parts.run;
         let get = |field| slots.get(&now.run, field).ok_or(Rest);
         if !text(&get(run::STATUS)?)?.is_empty() {
@@ -190,7 +209,12 @@ impl LedgerTwin {
         }
         let (seen_ns, last_ns) = (whole(&get(run::SEEN_NS)?)?, whole(&get(run::LAST_NS)?)?);
         if !flag(&get(run::BEGUN)?)? {
-            return Err(Rest);
+            if text(&get(run::JOB)?)?.is_empty() {
+                let job = self.parts.annotated.get(now.event, annotated::JOB).ok_or(Rest)?;
+                text(&job)?;
+                set(slots, &now.run, run::JOB, &job)?;
+            }
+            set_bool(slots, &now.run, run::BEGUN, !self.idle.contains(name))?;
         }
         if now_ns > seen_ns {
             set(slots, &now.run, run::SEEN_NS, now_object)?;
@@ -213,7 +237,10 @@ impl LedgerTwin {
         let slots = &self.parts.step;
         let of = match dict(steps)?.get_item(&now.key)? {
             Some(of) => of,
-            None => step_of.call1((&now.run_id, rows, &now.key))?,
+            None => match self.parts.new_step(now, rows)? {
+                Some(of) => of,
+                None => step_of.call1((&now.run_id, rows, &now.key))?,
+            },
         };
         let attempt = slots.get(&of, step::ATTEMPT).ok_or(Rest)?;
         if text(&slots.get(&of, step::KIND).ok_or(Rest)?)?.is_empty() && !text(kind)?.is_empty() {
@@ -242,19 +269,5 @@ impl LedgerTwin {
             set(slots, run, since, &now.at)?;
         }
         set(slots, run, run::PHASE, &PyString::intern(run.py(), phase))
-    }
-
-    /// LOG of a step under way or that is to make nothing, or in a run in which nothing failed: it says nothing of any
-    /// asset.
-    fn logged(&self, now: &Now<'_, '_>, of: &Bound<'_, PyAny>) -> Done<()> {
-        let attempt = self.parts.step.get(of, step::ATTEMPT).ok_or(Rest)?;
-        let says_nothing = whole(&attempt)? != 0
-            || self.parts.dict(now, run::FAILURES)?.is_empty()
-            || !self.parts.dict(now, run::PLAN)?.contains(&now.key)?;
-        if says_nothing {
-            Ok(())
-        } else {
-            Err(Rest)
-        }
     }
 }

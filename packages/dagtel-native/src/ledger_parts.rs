@@ -2,6 +2,7 @@
 
 use crate::slots::{make, Slots};
 use pyo3::exceptions::PySystemError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyModule, PyString, PyTuple, PyType};
 
@@ -48,17 +49,20 @@ macro_rules! fields {
 }
 
 fields!(run: STATUS, BEGUN, SEEN_NS, LAST_NS, JOB, PHASE, STARTED_NS, ENQUEUED_NS, STARTING_NS, PARTITION, STEPS,
-    ASSETS, PLAN, GRAPHS, CHECKS, FAILURES, MARKERS);
-fields!(step: ATTEMPT, OPEN, RETRIED, STARTED_NS, FIRST_NS, KIND, ASSETS, STARTS, ENDS, MARKERS, INPUT_NS, OUTPUT_NS);
+    ASSETS, PLAN, GRAPHS, CHECKS, FAILURES, MARKERS, RAISED, UNVOICED);
+fields!(rows: RUN, STEPS, OPENED, NEW);
+fields!(step: ATTEMPT, OPEN, RETRIED, STARTED_NS, FIRST_NS, KIND, ASSETS, STARTS, ENDS, MARKERS, INPUT_NS, OUTPUT_NS,
+    DISPLACED);
 fields!(asset: STEP, PLANNED, PARTITION, SEVERAL, MADE, FAILED, OBSERVED, ROWS);
 fields!(annotated: JOB, ATTEMPT, ASSETS, OUTCOMES);
 
 pub struct Parts {
     pub event: Slots<7>,
     pub annotated: Slots<4>,
-    pub rows: Slots<2>,
-    pub run: Slots<17>,
-    pub step: Slots<12>,
+    pub message: Slots<1>,
+    pub rows: Slots<4>,
+    pub run: Slots<19>,
+    pub step: Slots<13>,
     pub asset: Slots<8>,
     pub asset_planned: Slots<2>,
     pub check_planned: Slots<2>,
@@ -69,8 +73,15 @@ pub struct Parts {
     pub marker: Slots<3>,
     pub io: Slots<1>,
     pub freshness: Slots<4>,
+    pub retry: Slots<1>,
+    pub step_failed: Slots<2>,
+    pub error: Slots<5>,
     asset_state: Py<PyType>,
+    step_state: Py<PyType>,
+    failure: Py<PyType>,
     step_ended: Py<PyType>,
+    step_raised: Py<PyType>,
+    asset_failed: Py<PyType>,
     inner_ended: Py<PyType>,
     asset_made: Py<PyType>,
     asset_seen: Py<PyType>,
@@ -95,16 +106,18 @@ impl Parts {
         Ok(Self {
             event: Slots::new(&event, ["run_id", "type", "step_key", "at_ns", "now_ns", "detail", "step_kind"])?,
             annotated: Slots::new(&event, ["job", "attempt", "assets", "outcomes"])?,
-            rows: Slots::new(rows, ["run", "steps"])?,
+            message: Slots::new(&event, ["message"])?,
+            rows: Slots::new(rows, ["run", "steps", "opened", "new"])?,
             #[rustfmt::skip]
             run: Slots::new(&state("RunState")?, [
                 "status", "begun", "seen_ns", "last_ns", "job", "phase", "started_ns", "enqueued_ns", "starting_ns",
-                "partition", "steps", "assets", "plan", "graphs", "checks", "failures", "markers",
+                "partition", "steps", "assets", "plan", "graphs", "checks", "failures", "markers", "raised",
+                "unvoiced",
             ])?,
             #[rustfmt::skip]
             step: Slots::new(&state("StepState")?, [
                 "attempt", "open", "retried", "started_ns", "first_ns", "kind", "assets", "starts", "ends", "markers",
-                "input_ns", "output_ns",
+                "input_ns", "output_ns", "displaced",
             ])?,
             #[rustfmt::skip]
             asset: Slots::new(&state("AssetState")?, [
@@ -122,8 +135,15 @@ impl Parts {
             marker: Slots::new(&detail("Marker")?, ["start", "end", "error"])?,
             io: Slots::new(&detail("IoHandled")?, ["name"])?,
             freshness: Slots::new(&detail("FreshnessChanged")?, ["asset", "state", "previous", "at_ns"])?,
+            retry: Slots::new(&detail("RetryScheduled")?, ["error"])?,
+            step_failed: Slots::new(&detail("StepFailed")?, ["error", "source"])?,
+            error: Slots::new(&detail("ErrorInfo")?, ["type", "message", "stack", "frames", "chain"])?,
             asset_state: class(states, "AssetState")?,
+            step_state: class(states, "StepState")?,
+            failure: class(states, "Failure")?,
             step_ended: class(outcomes, "StepEnded")?,
+            step_raised: class(outcomes, "StepRaised")?,
+            asset_failed: class(outcomes, "AssetFailed")?,
             inner_ended: class(outcomes, "InnerEnded")?,
             asset_made: class(outcomes, "AssetMaterialized")?,
             asset_seen: class(outcomes, "AssetObserved")?,
@@ -150,9 +170,33 @@ impl Parts {
         made(&self.asset_state, py, fields)
     }
 
-    /// `run, job, step, attempt, status, at_ns, started_ns, kind, assets, partition`; the rest as is common.
-    pub fn step_ended<'py>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; 10]) -> Told<'py> {
+    /// One that has not begun and is to make these assets.
+    pub fn step_state<'py>(&self, assets: &Bound<'py, PyAny>) -> Done<Bound<'py, PyAny>> {
+        let py = assets.py();
+        let (zero, no) = (int(py, 0), PyBool::new(py, false).to_owned().into_any());
+        let nothing = intern!(py, "").as_any();
+        made(&self.step_state, py, [&zero, &no, &no, &no, &zero, &zero, nothing, assets])
+    }
+
+    /// `step, attempt, at_ns, started_ns, error, interrupted, failed_check, partition`.
+    pub fn failure<'py>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; 8]) -> Done<Bound<'py, PyAny>> {
+        made(&self.failure, py, fields)
+    }
+
+    /// `run, job, step, attempt, status, at_ns, started_ns, kind, assets, partition`, maybe `error`, `interrupted`,
+    /// `failed_check`; the rest as is common.
+    pub fn step_ended<'py, const N: usize>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; N]) -> Told<'py> {
         made(&self.step_ended, py, fields).map(Some)
+    }
+
+    /// `run, job, step, attempt, at_ns, partition, error, interrupted`.
+    pub fn step_raised<'py>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; 8]) -> Told<'py> {
+        made(&self.step_raised, py, fields).map(Some)
+    }
+
+    /// `run, job, step, attempt, asset, partition, at_ns, duration_ns, error, interrupted, failed_check, several, late`.
+    pub fn asset_failed<'py>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; 13]) -> Told<'py> {
+        made(&self.asset_failed, py, fields).map(Some)
     }
 
     /// `run, job, step, attempt, name, kind, at_ns, started_ns, error`.

@@ -1,19 +1,44 @@
 //! Attempts of steps, and what takes time within them: `processors/ledger/steps.py` and `inner.py`, where all is well.
 
-use crate::ledger_parts::{annotated, flag, run, same, same_partition, set, set_bool, step, text, whole};
+use crate::ledger_failures::ends_with;
+use crate::ledger_parts::{annotated, flag, run, same, same_partition, set, step, text, whole};
 use crate::ledger_parts::{dict, int, tuple, Done, Now, Parts, Rest, Told};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
-const KEPT: usize = 15;
 const OPEN_MARKERS: usize = 64;
 
 impl Parts {
+    /// `Book.step` for one that is new for sure, as its run was opened by the present call; None for any other.
+    pub fn new_step<'py>(&self, now: &Now<'_, 'py>, rows: &Bound<'py, PyAny>) -> Done<Option<Bound<'py, PyAny>>> {
+        let [_, steps, opened, new] = self.rows.read(rows).ok_or(Rest)?;
+        if !flag(&opened)? {
+            return Ok(None);
+        }
+        if text(&now.key)?.contains('.') && !self.dict(now, run::GRAPHS)?.is_empty() {
+            return Ok(None);
+        }
+        let assets = match self.dict(now, run::PLAN)?.get_item(&now.key)? {
+            Some(planned) => planned.cast_into_exact::<PyList>().map_err(|_| Rest)?.to_tuple(),
+            None => PyTuple::empty(now.event.py()),
+        };
+        if text(&now.key)?.contains('.') && assets.len() > 1 {
+            return Ok(None); // any that is twice among them is once only
+        }
+        let order = self.run.get(&now.run, run::STEPS).ok_or(Rest)?.cast_into_exact::<PyList>().map_err(|_| Rest)?;
+        let (steps, new) = (dict(steps)?, dict(new)?);
+        let of = self.step_state(assets.as_any())?;
+        order.append(&now.key)?;
+        new.set_item(&now.key, &of)?;
+        steps.set_item(&now.key, &of)?;
+        Ok(Some(of))
+    }
+
     /// STEP_START of a step that has not begun, or a repeat.
     pub fn started<'py>(&self, now: &Now<'_, 'py>, of: &Bound<'py, PyAny>) -> Told<'py> {
         let py = of.py();
-        let [attempt, .., starts, _, _, _, _] = self.step.read(of).ok_or(Rest)?;
+        let [attempt, .., starts, _, _, _, _, _] = self.step.read(of).ok_or(Rest)?;
         if whole(&attempt)? != 0 {
             return Ok(None);
         }
@@ -21,30 +46,17 @@ impl Parts {
             return Err(Rest);
         }
         let told = int(py, now.at_ns.checked_add(1).ok_or(Rest)?);
-        let (zero, one) = (int(py, 0), int(py, 1));
         set(&self.step, of, step::STARTS, &tuple(&[], &told)?)?;
-        set(&self.step, of, step::ATTEMPT, &one)?;
-        set_bool(&self.step, of, step::OPEN, true)?;
-        set_bool(&self.step, of, step::RETRIED, false)?;
-        set(&self.step, of, step::STARTED_NS, &now.at)?;
-        set(&self.step, of, step::INPUT_NS, &now.at)?;
-        set(&self.step, of, step::FIRST_NS, &zero)?;
-        set(&self.step, of, step::OUTPUT_NS, &zero)?;
-        self.annotated.write(now.event, annotated::ATTEMPT, &one);
+        self.begin(now, of, &int(py, 1))?;
         Ok(None)
     }
 
     /// STEP_SUCCESS of an attempt under way, or a repeat.
     pub fn succeeded<'py>(&self, now: &Now<'_, 'py>, of: &Bound<'py, PyAny>) -> Told<'py> {
         let py = of.py();
-        let [attempt, open, _, started_ns, _, kind, assets, _, ends, _, _, _] = self.step.read(of).ok_or(Rest)?;
-        let ends = ends.cast_exact::<PyTuple>().map_err(|_| Rest)?.as_slice();
-        for end in ends {
-            if whole(end)? == now.at_ns {
-                return Ok(None);
-            }
-        }
-        if !flag(&open)? || ends.len() >= KEPT {
+        let [attempt, open, _, started_ns, _, kind, assets, _, ends, ..] = self.step.read(of).ok_or(Rest)?;
+        let Some(ends) = ends_with(&ends, now)? else { return Ok(None) };
+        if !flag(&open)? {
             return Err(Rest);
         }
         whole(&attempt)?;
@@ -55,14 +67,12 @@ impl Parts {
             py,
             [&now.run_id, &job, &now.key, &attempt, status, &now.at, began, &kind, &assets, &partition],
         )?;
-        set(&self.step, of, step::ENDS, &tuple(ends, &now.at)?)?;
-        set_bool(&self.step, of, step::OPEN, false)?;
-        set(&self.step, of, step::FIRST_NS, &int(py, 0))?;
+        self.ended(of, &ends)?;
         Ok(told)
     }
 
     /// The one that the step's planned assets have in common; the run's for a step without any.
-    fn partition<'py>(&self, now: &Now<'_, 'py>, assets: &Bound<'py, PyAny>) -> Done<Bound<'py, PyAny>> {
+    pub fn partition<'py>(&self, now: &Now<'_, 'py>, assets: &Bound<'py, PyAny>) -> Done<Bound<'py, PyAny>> {
         let assets = assets.cast_exact::<PyTuple>().map_err(|_| Rest)?.as_slice();
         let mut common: Option<Bound<'py, PyAny>> = None;
         if !assets.is_empty() {

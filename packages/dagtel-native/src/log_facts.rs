@@ -1,5 +1,6 @@
 //! `connectors.log_facts.describe`: what a log record says of an event beyond its envelope.
 
+use crate::log_failures::{Failure, Failures, Of, Told};
 use crate::slots::Slots;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -64,6 +65,7 @@ pub struct Facts<'a, 'py> {
     pub extra: Option<Bound<'py, PyDict>>,
     pub made: Option<Made<'py>>,
     pub failed: Option<Severity>,
+    pub error: Option<Told<'py>>,
     pub waited: bool,
 }
 
@@ -86,6 +88,7 @@ struct Outcomes<'a, 'py> {
     run: Option<[Bound<'py, PyAny>; 2]>,
     step: Option<[Bound<'py, PyAny>; 2]>,
     made: Option<(&'a Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+    failed: Option<[Bound<'py, PyAny>; 2]>,
 }
 
 /// Knows the classes of details and outcomes, and the words for what they mean.
@@ -101,6 +104,8 @@ pub struct Describer {
     run_ended: Slots<2>,
     step_ended: Slots<2>,
     asset_made: Slots<1>,
+    asset_failed: Slots<2>,
+    failures: Failures,
     silent: [Py<PyType>; 2],
     quiet: [Py<PyType>; 8],
     pub planned_word: Py<PyString>,
@@ -128,6 +133,8 @@ impl Describer {
             run_ended: Slots::new(&class(outcomes, "RunEnded")?, ["at_ns", "started_ns"])?,
             step_ended: Slots::new(&class(outcomes, "StepEnded")?, ["at_ns", "started_ns"])?,
             asset_made: Slots::new(&class(outcomes, "AssetMaterialized")?, ["duration_ns"])?,
+            asset_failed: Slots::new(&class(outcomes, "AssetFailed")?, ["asset", "partition"])?,
+            failures: Failures::new(details)?,
             silent: classes(details, SILENT)?,
             quiet: classes(outcomes, QUIET)?,
             planned_word: word("planned"),
@@ -141,11 +148,12 @@ impl Describer {
     }
 
     /// What the event says; None for what is rarer. Of its outcomes only AssetMaterialized can then be consequential,
-    /// and those only where `made` is.
+    /// and those only where `made` is; and an AssetFailed that is the event's own failure is not.
     pub fn describe<'a, 'py>(&'a self, py: Python<'py>, asked: &Asked<'a, 'py>) -> Option<Facts<'a, 'py>> {
         let outcomes = self.sorted(asked.outcomes)?;
         let detail = asked.detail;
-        if let Some([asset, partition, description]) = self.materialized.read(detail) {
+        let has_failed = outcomes.failed.is_some();
+        if let Some([asset, partition, description]) = self.materialized.read(detail).filter(|_| !has_failed) {
             let told = Facts { partition: Some(partition), ..self.facts(&self.success_word, asset) };
             let Some((outcome, took)) = outcomes.made else { return Some(told) };
             let took_ms = if took.is_none() { None } else { Some(exact(took.extract().ok()?)? / MS) };
@@ -153,6 +161,12 @@ impl Describer {
             return Some(Facts { took: took_ms.map(|ms| PyFloat::new(py, ms)), made: Some(made), ..told });
         }
         if outcomes.made.is_some() {
+            return None;
+        }
+        if let Some(failure) = self.failures.read(detail) {
+            return self.failed(py, asked, outcomes, failure);
+        }
+        if has_failed {
             return None;
         }
         if detail.is_none() || self.silent.iter().any(|class| is_of(detail, class)) {
@@ -204,6 +218,30 @@ impl Describer {
         None
     }
 
+    fn failed<'a, 'py>(
+        &'a self,
+        py: Python<'py>,
+        asked: &Asked<'a, 'py>,
+        outcomes: Outcomes<'_, 'py>,
+        Failure { of, status, error }: Failure<'a, 'py>,
+    ) -> Option<Facts<'a, 'py>> {
+        let is_steps_own = of == Of::Step && asked.kind == Kind::StepFailure;
+        if outcomes.failed.is_some() && !is_steps_own {
+            return None;
+        }
+        let ended = if of == Of::Run { outcomes.run } else { outcomes.step };
+        let took = match ended {
+            Some(ended) => Some(PyFloat::new(py, took_ms(&ended)?)),
+            None => None,
+        };
+        let (asset, partition) = match outcomes.failed {
+            Some([asset, partition]) => (asset, Some(partition)),
+            None if of == Of::Attempt => (self.only(py, asked.assets)?, None),
+            None => (self.nothing(py), None),
+        };
+        Some(Facts { took, partition, error, ..self.facts(status, asset) })
+    }
+
     /// Of an event that says no more than its type.
     fn plain<'a, 'py>(
         &'a self,
@@ -231,8 +269,8 @@ impl Describer {
     }
 
     fn facts<'a, 'py>(&self, status: &'a Py<PyString>, asset: Bound<'py, PyAny>) -> Facts<'a, 'py> {
-        let (partition, took, message, extra, made, failed) = (None, None, None, None, None, None);
-        Facts { status, asset, partition, took, message, extra, made, failed, waited: false }
+        let (partition, took, message, extra, made, failed, error) = (None, None, None, None, None, None, None);
+        Facts { status, asset, partition, took, message, extra, made, failed, error, waited: false }
     }
 
     /// None if one of them is for Python.
@@ -245,6 +283,10 @@ impl Describer {
                 found.made = found.made.or(Some((outcome, took)));
             } else if let Some(times) = self.run_ended.read(outcome) {
                 found.run = found.run.or(Some(times));
+            } else if let Some(failed) = self.asset_failed.read(outcome) {
+                if found.failed.replace(failed).is_some() {
+                    return None;
+                }
             } else if !self.quiet.iter().any(|class| is_of(outcome, class)) {
                 return None;
             }

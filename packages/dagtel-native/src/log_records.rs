@@ -2,7 +2,9 @@
 
 use crate::ids::Ids;
 use crate::log_facts::{text, whole, Asked, Describer, Facts, Kind, Made, Severity};
+use crate::log_failures::Told;
 use crate::slots::{make, next_few, Slots};
+use crate::slow::{SlowTwin, Success};
 use ahash::AHashMap;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
@@ -31,7 +33,7 @@ struct Known {
 ///
 /// `events`, `outcomes`: the modules with these classes. `statuses`, `levels`: those that an event type tells alone.
 /// `place`: the header that holds an event's place. `ids`: (run, step, attempt) → trace and span id, of which
-/// `most_ids` are remembered. `is_slow`, `learn`: asked of, and told, each AssetMaterialized.
+/// `most_ids` are remembered. `slow`: asked of, and told, each AssetMaterialized.
 #[pyclass]
 pub struct LogRecords {
     maker: Maker,
@@ -50,8 +52,7 @@ struct Maker {
     levels: [Py<PyString>; 5],
     no_extra: Py<PyDict>,
     place: String,
-    is_slow: Py<PyAny>,
-    learn: Py<PyAny>,
+    slow: Py<SlowTwin>,
 }
 
 #[pymethods]
@@ -69,8 +70,7 @@ impl LogRecords {
         place: String,
         ids: Py<PyAny>,
         most_ids: usize,
-        is_slow: Py<PyAny>,
-        learn: Py<PyAny>,
+        slow: Py<SlowTwin>,
     ) -> PyResult<Self> {
         let event = events.getattr("Event")?.cast_into::<PyType>()?;
         let word = |text: &String| PyString::intern(py, text).unbind();
@@ -92,8 +92,7 @@ impl LogRecords {
             levels: LEVELS.map(|name| PyString::intern(py, name).unbind()),
             no_extra,
             place,
-            is_slow,
-            learn,
+            slow,
         };
         Ok(Self { maker, ids: Ids::new(ids, most_ids) })
     }
@@ -110,15 +109,15 @@ impl LogRecords {
             near.iter().for_each(|event| maker.event.fetch(event));
             for event in &near {
                 let made = match maker.event.read(event) {
-                    Some(fields) if !maker.raw.holds(0, event, &maker.no_bytes) => maker
-                        .record(py, event, &fields, &mut self.ids)?
-                        .map(|(record, learns)| (record, learns, fields)),
+                    Some(fields) if !maker.raw.holds(0, event, &maker.no_bytes) => {
+                        maker.record(py, event, &fields, &mut self.ids)?.map(|(record, made)| (record, made, fields))
+                    }
                     _ => None,
                 };
-                if let Some((record, learns, fields)) = made {
+                if let Some((record, made, fields)) = made {
                     records.append(record)?;
-                    if learns {
-                        maker.learn(&fields[OUTCOMES])?;
+                    if let Some(success) = made {
+                        maker.learn(&fields[OUTCOMES], success)?;
                     }
                 } else {
                     rest.call1((event, &records))?;
@@ -130,14 +129,14 @@ impl LogRecords {
 }
 
 impl Maker {
-    /// The event's record, and whether there is something to learn of its outcomes.
+    /// The event's record; and where there is something to learn of its outcomes, what is known of the first success.
     fn record<'py>(
         &self,
         py: Python<'py>,
         event: &Bound<'py, PyAny>,
         fields: &[Bound<'py, PyAny>; 14],
         ids: &mut Ids,
-    ) -> PyResult<Option<(Py<PyAny>, bool)>> {
+    ) -> PyResult<Option<(Py<PyAny>, Option<Option<Success<'py>>>)>> {
         let [kind, run_id, at_ns, level, job, step, message, detail, source, headers, attempt, assets, outcomes, run] =
             fields;
         let Some(known) = text(kind).map(|name| self.known.get(name)) else { return Ok(None) };
@@ -168,9 +167,11 @@ impl Maker {
         };
         let mut message = facts.message.as_ref().map_or(message, |message| message.as_any());
         let mut slow = false;
+        let mut learns = None;
         let succeeded;
         if let Some(made) = &facts.made {
-            slow = self.is_slow.bind(py).call1((&made.outcome,))?.is_truthy()?;
+            let (is_slow, first) = self.slow.get().is_slow(&made.outcome)?;
+            (slow, learns) = (is_slow, Some(first));
             match success(made, slow) {
                 None => return Ok(None),
                 Some(None) => {}
@@ -183,6 +184,12 @@ impl Maker {
         let begun = !facts.status.is(&self.describer.planned_word) && !facts.status.is(&self.describer.skipped_word);
         let Some(ids) = ids.of(run_id, step, if begun { Some(attempt) } else { None })? else { return Ok(None) };
         let (none, empty) = (py.None(), self.describer.empty.as_ptr());
+        let [error_type, error_message, error_stack] = match &facts.error {
+            Some(Told(kind, message, stack)) => {
+                [kind.as_ptr(), message.as_ptr(), stack.as_ref().map_or(empty, |stack| stack.as_ptr())]
+            }
+            None => [empty; 3],
+        };
         let fields = [
             at_ns.as_ptr(),
             level_name.as_ptr(),
@@ -197,9 +204,9 @@ impl Maker {
             facts.status.as_ptr(),
             facts.took.as_ref().map_or(none.as_ptr(), |took| took.as_ptr()),
             PyBool::new(py, slow).as_ptr(),
-            empty,
-            empty,
-            empty,
+            error_type,
+            error_message,
+            error_stack,
             ids.0.as_ptr(),
             ids.1.as_ptr(),
             level.as_ptr(),
@@ -207,7 +214,7 @@ impl Maker {
             code_location.as_ptr(),
             facts.extra.as_ref().map_or(self.no_extra.as_ptr(), |extra| extra.as_ptr()),
         ];
-        Ok(Some((make(&self.record, py, fields)?, facts.made.is_some())))
+        Ok(Some((make(&self.record, py, fields)?, learns)))
     }
 
     /// `pipeline.log_levels.log_level`.
@@ -258,10 +265,10 @@ impl Maker {
         Some(PyString::new(py, &id))
     }
 
-    fn learn(&self, outcomes: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn learn<'py>(&self, outcomes: &Bound<'py, PyAny>, mut first: Option<Success<'py>>) -> PyResult<()> {
         for outcome in outcomes.cast_exact::<PyTuple>()?.as_slice() {
             if self.describer.is_made(outcome) {
-                self.learn.bind(outcome.py()).call1((outcome,))?;
+                self.slow.get().learn(outcome, first.take())?;
             }
         }
         Ok(())
