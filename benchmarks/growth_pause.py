@@ -75,16 +75,15 @@ async def checkpoint(life: Harness) -> Pause:
     began = time.thread_time()
     commit = await life.engine.barrier()
     paused = time.thread_time()
-    sealed = [life.outboxes[row.exporter].seal(row) for row in commit.outbox]
-    life.write(msgspec.structs.replace(commit, outbox=sealed))
+    payloads = life.write(life.sealed(commit))
     written = time.thread_time()
     for id, outbox in life.outboxes.items():
         while outbox.ready:
             life.engine.acknowledge(Ack((await outbox.next()).id, id))
-    for row in sealed:
+    for row in payloads:
         life.outboxes[row.exporter].acked(row.id)
-    items = sum(row.payload.items for row in sealed)
-    return Pause((paused - began) * 1e3, (written - paused) * 1e3, len(commit.rows), len(sealed), items)
+    items = sum(row.payload.items for row in payloads)
+    return Pause((paused - began) * 1e3, (written - paused) * 1e3, len(commit.rows), len(payloads), items)
 
 
 async def paused(assets: int, events: int = EVENTS, rounds: int = ROUNDS) -> list[Pause]:

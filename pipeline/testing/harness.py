@@ -54,7 +54,10 @@ class Harness:
 
     async def barrier(self) -> Commit:
         """A checkpoint that is not written yet."""
-        commit = await self.engine.barrier()
+        return self.sealed(await self.engine.barrier())
+
+    def sealed(self, commit: Commit) -> Commit:
+        """The same with its payloads as they are stored."""
         self._built = commit.outbox
         return msgspec.structs.replace(commit, outbox=sealed(self.outboxes, commit.outbox))
 
