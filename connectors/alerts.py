@@ -29,7 +29,7 @@ from connectors.alert_subjects import (
     step_subject,
     subjects,
 )
-from connectors.alert_wells import Wells
+from connectors.alert_successes import LatestSuccesses
 from pipeline import events, facts, outcomes
 from pipeline.batch import Batch
 from pipeline.components import Connector, ConnectorSpec, Context, Table
@@ -126,7 +126,7 @@ class AlertsConnector:
         links = LinkTemplates(config.run_url, config.trace_url, config.dashboard_url)
         self._findings = Findings(fingerprinter, links, config.strip_prefixes)
         self._subjects = Subjects(context.state, config.max_open, whole_assets=config.resolve == "asset")
-        self._wells = Wells(context.state, whole_assets=config.resolve == "asset")
+        self._successes = LatestSuccesses(context.state, whole_assets=config.resolve == "asset")
         self._waiting: Table[str, Waiting] = context.state.table("waiting", str, Waiting, version=1)
         self._ended: Table[str, Ended] = context.state.table("ended", str, Ended, version=1)
         self._backfills = Backfills(context.state)
@@ -149,17 +149,17 @@ class AlertsConnector:
 
     async def process(self, batch: Batch[Event], /) -> Sequence[Item]:
         """Findings in the order of the events that led to them."""
-        self._wells.begin()
+        self._successes.begin()
         if self._twin is not None:
             edges, said = (self._edges.table, self._edges.said) if self._edges else (None, {})
-            tables = self._subjects.table, self._waiting, edges, said, self._wells.fresh
+            tables = self._subjects.table, self._waiting, edges, said, self._successes.fresh
             given = self._twin.process(batch.items, *tables, self._add)
         else:
             given = []
             for event in batch.items:
                 if event.outcomes:
                     self._add(event, given)
-        self._wells.keep()
+        self._successes.keep()
         return given
 
     def _add(self, event: Event, given: list[Item]) -> None:
@@ -272,7 +272,7 @@ class AlertsConnector:
             given.append(finding)
             partition = finding.partition if finding.asset else None
             for place, name in enumerate(names):
-                over_ns = self._wells.since(name, partition)
+                over_ns = self._successes.latest(name, partition)
                 if over_ns > at_ns:
                     asset = finding.assets[place] if finding.assets else finding.asset
                     given += [
@@ -294,22 +294,14 @@ class AlertsConnector:
         name: str,
         partition: str | None,
         at_ns: int,
-        *,
-        asset: str = "",
-        check: str = "",
-        step: str = "",
-        job: str = "",
-        run: str = "",
+        **about: str,
     ) -> Sequence[Item]:
-        if at_ns > event.now_ns:
-            at_ns = event.now_ns
-        self._wells.well(name, partition, at_ns)
+        """A subject succeeded. `about`: see `recovered`."""
+        at_ns = min(at_ns, event.now_ns)
+        self._successes.add(name, partition, at_ns)
         if name not in self._subjects:
             return ()
-        return [
-            recovered(healed, event, at_ns, asset, check, step, job, run)
-            for healed in self._subjects.heal(name, partition, at_ns)
-        ]
+        return [recovered(healed, event, at_ns, **about) for healed in self._subjects.heal(name, partition, at_ns)]
 
 
 def _alike(one: AssetFailed, other: AssetFailed) -> bool:

@@ -641,4 +641,4 @@ async def test_once_all_is_well_state_holds_only_since_when() -> None:
     alerts = Alerts()
     await alerts(event(0, failed(partition="a"), step(), raised()), event(HOUR / MINUTE, check(False)))
     await alerts(event(1, made(partition="a"), step("success"), run_ended("success"), check(True)))
-    assert {table for table, _ in alerts.state.stored} == {"well"}
+    assert {table for table, _ in alerts.state.stored} == {"succeeded"}

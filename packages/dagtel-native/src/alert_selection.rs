@@ -69,7 +69,7 @@ impl AlertSelection {
     /// What all events give, in their order: `rest(event, given)` adds what one gives that is not passed over.
     ///
     /// `failing`, `waiting`, `edges`: the tables of subjects, runs and assets, `edges` None where none are learned.
-    /// `said`: asset → (its row of `edges`, the tags that told nothing new). `fresh`: `connectors.alert_wells.Wells.fresh`.
+    /// `said`: asset → (its row of `edges`, the tags that told nothing new). `fresh`: `connectors.alert_successes.LatestSuccesses.fresh`.
     fn process<'py>(
         &mut self,
         events: &Bound<'py, PyAny>,

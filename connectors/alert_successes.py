@@ -1,7 +1,7 @@
-"""When a subject was last well, so that a failure which is read after a later success raises nothing that is over.
+"""When a subject succeeded last, so that a failure which is read after a later success raises nothing that is over.
 
 The partitions of the input are not read in the order of time: after an outage one may be hours ahead of the others.
-Bounded: what was well longest ago is forgotten, and a failure from before that stays until the next success.
+Bounded: what succeeded longest ago is forgotten, and a failure from before that stays until the next success.
 """
 
 from heapq import nsmallest
@@ -13,14 +13,14 @@ MOST: Final = 50_000
 """Subjects and partitions that are remembered."""
 
 
-class Wells:
-    """Subject and partition → Unix ns of the latest success. `whole_assets`: a success of any partition is one of all.
+class LatestSuccesses:
+    """Subject and partition → Unix ns of its latest success. `whole_assets`: a success of any partition is one of all.
 
     `fresh` holds those of the call in progress: `begin` clears it, `keep` puts it into the table.
     """
 
     def __init__(self, state: State, whole_assets: bool) -> None:
-        self._table: Table[str, int] = state.table("well", str, int, version=1)
+        self._table: Table[str, int] = state.table("succeeded", str, int, version=1)
         self._whole_assets = whole_assets
         self.fresh: dict[str, int] = {}
 
@@ -28,14 +28,14 @@ class Wells:
         """A call begins; one before it may have been undone."""
         self.fresh.clear()
 
-    def well(self, name: str, partition: str | None, at_ns: int) -> None:
+    def add(self, name: str, partition: str | None, at_ns: int) -> None:
         """The subject succeeded."""
         self._note(f"{name}\0{partition or ''}", at_ns)
         if partition:
             self._note(_any(name), at_ns)
 
-    def since(self, name: str, partition: str | None) -> int:
-        """When that which fails was last well, 0 if that is not known. Without a partition any success counts."""
+    def latest(self, name: str, partition: str | None) -> int:
+        """When that which fails succeeded last, 0 if that is not known. Without a partition any success counts."""
         other = _any(name) if self._whole_assets or not partition else f"{name}\0{partition}"
         own, fresh, table = f"{name}\0", self.fresh, self._table
         return max(fresh.get(own, 0), table.get(own) or 0, fresh.get(other, 0), table.get(other) or 0)
