@@ -18,8 +18,6 @@ from pipeline.store.transaction import Value
 MOST_VALUES = 32_766
 """SQLite's limit of values in one statement."""
 
-_MOST_KEYS = 1 << 14
-
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -29,17 +27,17 @@ class _Rows:
     def __init__(self, text: str, width: int) -> None:
         self._text, self._width = text, width
         self._most = 1 << ((MOST_VALUES // width).bit_length() - 1)
-        self._sized = cache(self._of_size)
+        self.sized = cache(self._of_size)
 
-    def run(self, connection: sqlite3.Connection, values: list[Value]) -> None:
-        """Run it on rows laid one behind another. The list is used up."""
+    def run(self, connection: sqlite3.Connection, values: list[Value], before: Sequence[Value] = ()) -> None:
+        """Run it on rows laid one behind another, `before` them what stands before `{rows}`. The list is used up."""
         most = self._most * self._width
         for start in range(0, len(values), most):
             part = values[start : start + most] if len(values) > most else values
             count = len(part) // self._width
             size = 1 << (count - 1).bit_length()
             part.extend([None] * ((size - count) * self._width))
-            connection.execute(self._sized(size), part)
+            connection.execute(self.sized(size), [*before, *part] if before else part)
 
     def _of_size(self, size: int) -> str:
         one = f"({','.join('?' * self._width)})"
@@ -59,7 +57,8 @@ _KEPT = _insert(
     ("shard", "owner", "name", "key", "version", "value"),
     'ON CONFLICT (shard, owner, name, "key") DO UPDATE SET version = excluded.version, value = excluded.value',
 )
-_GONE = 'DELETE FROM rows WHERE shard = ? AND owner = ? AND name = ? AND "key" IN ({marks})'
+GONE = _Rows('DELETE FROM rows WHERE shard = ? AND owner = ? AND name = ? AND "key" IN (VALUES {rows})', 1)
+"""Of one table at a time: several columns `IN (VALUES …)` are not looked up but searched for, in all of the state."""
 _OUTBOX = _insert("outbox", ("id", "exporter", "size", "data", "shard", "epoch"), "ON CONFLICT (id) DO NOTHING")
 _ACKS = _Rows("DELETE FROM outbox WHERE id IN (VALUES {rows})", 1)
 _RECEIPTS = _insert(
@@ -155,17 +154,8 @@ def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:
             kept += (row.shard, row.owner, row.name, row.key, row.version, row.value)
     if kept:
         _KEPT.run(connection, kept)
-    for table, keys in gone.items():  # each by itself: four values at once are not looked up but searched for
-        for start in range(0, len(keys), _MOST_KEYS):
-            part = keys[start : start + _MOST_KEYS]
-            size = 1 << (len(part) - 1).bit_length()
-            connection.execute(gone_by(size), [*table, *part, *[None] * (size - len(part))])
-
-
-@cache
-def gone_by(size: int) -> str:
-    """The statement that deletes so many rows of a table by their keys."""
-    return _GONE.replace("{marks}", ",".join("?" * size))
+    for table, keys in gone.items():
+        GONE.run(connection, keys, table)
 
 
 def _write_acks(connection: sqlite3.Connection, commit: Commit) -> None:
