@@ -14,6 +14,7 @@ from pipeline.contract.context import State, Table
 V = TypeVar("V")
 
 _SAME = 256
+"""Encodings among which equal ones are looked for."""
 
 _encode = msgspec.msgpack.Encoder().encode
 

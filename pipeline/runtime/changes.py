@@ -43,9 +43,13 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
 
     def rows(self) -> list[Row]:
         """One by one, encoded."""
-        owner, table, version, encode = self.owner, self.table, self.version, self.encode
-        pairs = zip(self.keys, self.values, strict=True)
-        return [Row(owner, table, _encode(key), version, encode(value)) for key, value in pairs]
+        owner, table, version = self.owner, self.table, self.version
+        return [Row(owner, table, key, version, value) for key, value in self.encoded()]
+
+    def encoded(self) -> list[tuple[bytes, bytes | None]]:
+        """Keys and values as they are stored."""
+        encode = self.encode
+        return [(_encode(key), encode(value)) for key, value in zip(self.keys, self.values, strict=True)]
 
 
 def noted(value: object) -> bytes | None:
@@ -83,10 +87,7 @@ class StateRows(Sequence[StateRow]):
         if self._made is None:
             self._made = []
             for shard, changed in self._changes:
-                owner, table, version, encode = changed.owner, changed.table, changed.version, changed.encode
-                self._made += [
-                    StateRow(shard, owner, table, _encode(key), version, encode(value))
-                    for key, value in zip(changed.keys, changed.values, strict=True)
-                ]
+                owner, table, version = changed.owner, changed.table, changed.version
+                self._made += [StateRow(shard, owner, table, key, version, value) for key, value in changed.encoded()]
             self._changes = []
         return self._made

@@ -47,7 +47,6 @@ class Lane:
         self.inherited: list[StateRow] = []
         """Rows that the next checkpoint writes, for the store to say what this lane loaded."""
         self.entries: dict[str, Sequence[Sink]] = {}
-        self.components: dict[str, object] = {}
         self.limits: list[Limits] = []
         self.catching_up: list[CatchesUp] = []
         self._hosts: list[Host[Any]] = []
@@ -57,11 +56,10 @@ class Lane:
         """Upstream first."""
         return list(reversed(self.made.values()))
 
-    async def open(self, tasks: TaskGroup, manager: Any, owner: str) -> Any:
+    async def open(self, tasks: TaskGroup, manager: Any) -> Any:
         """Enter a component's context manager; it is left with the lane."""
         host: Host[Any] = await Host.open(tasks, manager)
         self._hosts.append(host)
-        self.components[owner] = host.component
         if isinstance(host.component, Limits):  # asked here: it is slow, and these are called with every read
             self.limits.append(host.component)
         if isinstance(host.component, CatchesUp):
@@ -170,7 +168,7 @@ class _Builder:
         exporters = shop.plan.exporters
         recorded = any(isinstance(n.spec, ExporterSpec) and n.spec.records for n in exporters.values())
         context = ComponentContext(owner, node.id, lane.shard, shop.gifts, tables, None, tuple(exporters), recorded)
-        component = await lane.open(shop.tasks, node.spec.build(node.options, context), owner)
+        component = await lane.open(shop.tasks, node.spec.build(node.options, context))
         if tables.opened and self._stateful.setdefault(owner, pipeline) != pipeline:
             raise ConfigError(f"{owner} keeps state and stands in two pipelines: give each its own id")
         lane.tables += tables.opened

@@ -119,9 +119,7 @@ class Telemetry:
         )
 
     def _observed(self, meter: Meter, name: str, description: str, which: int) -> None:
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(counts[which], {"component": id}) for id, counts in self._passed.items()]
-
+        observe = _observing(lambda: [(counts[which], {"component": id}) for id, counts in self._passed.items()])
         meter.create_observable_counter(name, [observe], description=description)
 
     def passing(self, component: str) -> Callable[[int, int], None]:
@@ -137,11 +135,7 @@ class Telemetry:
 
     def gauge(self, name: str, description: str, read: Callable[[], Iterable[tuple[float, Mapping[str, str]]]]) -> None:
         """A gauge that is read when somebody scrapes."""
-
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(value, labels) for value, labels in read()]
-
-        self.meter.create_observable_gauge(name, [observe], description=description)
+        self.meter.create_observable_gauge(name, [_observing(read)], description=description)
 
     def exporter(self, id: str) -> ExporterMeter:
         """The counters of one exporter."""
@@ -159,6 +153,12 @@ class Telemetry:
             self._tracers.shutdown()
         if self._meters:
             self._meters.shutdown()
+
+
+def _observing(
+    read: Callable[[], Iterable[tuple[float, Mapping[str, str]]]],
+) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    return lambda _: [Observation(value, labels) for value, labels in read()]
 
 
 class TextFormat(logging.Formatter):

@@ -135,6 +135,7 @@ async def test_a_reload_and_a_restart_reset_the_same_state(
 
 
 def count_of(process: object) -> int | None:
-    component = process.engine._lanes["memory"].components["processors.count"]  # type: ignore[attr-defined]
+    stages = process.engine._lanes["memory"].stages  # type: ignore[attr-defined]
+    (component,) = [stage.component for stage in stages if stage.id == "processors.count"]
     found: int | None = component.table.get("n")
     return found
