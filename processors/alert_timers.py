@@ -13,11 +13,8 @@ def due(life: Life, policy: Policy) -> int | None:
     if life.held:
         return life.held_until_ns or None
     window = 0 if life.escalated_ns else life.window_ends_ns
-    first = 0
-    for time in (_stable(life, policy), _repeat(life, policy), _escalation(life, policy), life.owed_ns, window):
-        if time and (time < first or not first):
-            first = time
-    return first or None
+    times = (_stable(life, policy), _repeat(life, policy), _escalation(life, policy), life.owed_ns, window)
+    return min([time for time in times if time], default=None)
 
 
 def on_due(life: Life, now: int, policy: Policy) -> tuple[Life | None, Alert | None]:

@@ -101,7 +101,7 @@ def settle(run: RunState, run_id: str, at_ns: int) -> list[AssetFailed | AssetSk
     """The run's end decides the rest. Assets only observed are neither failed nor skipped."""
     settled: list[AssetFailed | AssetSkipped] = []
     for asset, state in run.assets.items():
-        if state.made or state.failed or not state.planned:  # nearly all of them
+        if not _undecided(state):  # nearly all of them
             continue
         failed = failed_at_last(run, run_id, asset)
         if failed is not None:

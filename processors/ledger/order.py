@@ -30,7 +30,7 @@ class Oldest(Generic[V]):
     def add(self, key: str, value: V) -> None:
         """A row was put."""
         heapq.heappush(self._heap, (self._stamp(value), key))
-        if len(self._heap) > _SLACK and len(self._heap) > 2 * len(self._table) + _SLACK:
+        if len(self._heap) > 2 * len(self._table) + _SLACK:
             self.rebuild()
 
     def first(self) -> tuple[int, str] | None:
