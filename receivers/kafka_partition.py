@@ -35,7 +35,7 @@ class DecodeAll(Protocol):
     """Many records at once: their events, None where `Decode` has to look, how many of these there are, and the bytes
     of the others. None where it cannot. See `receivers.wire_native`."""
 
-    def __call__(self, records: list[Any], source: str, /) -> tuple[list[Event | None], int, int] | None: ...
+    def __call__(self, records: Sequence[Any], source: str, /) -> tuple[list[Event | None], int, int] | None: ...
 
 
 class Record(Protocol):
@@ -159,7 +159,7 @@ class Partition:
         rejected: list[Rejected] = []
         size, source, decode = 0, self.source, self._decode
         done: Iterable[Event | None] = repeat(None)
-        if self._decode_all is not None and (all_at_once := self._decode_all(list(records), source)) is not None:
+        if self._decode_all is not None and (all_at_once := self._decode_all(records, source)) is not None:
             done, missing, size = all_at_once
             if not missing:
                 return cast(list[Event], done), rejected, size

@@ -37,7 +37,8 @@ def theirs(answer: bytes) -> list[KafkaRecord]:
 
 def ours(answer: bytes, start: int = 0) -> list[KafkaRecord] | None:
     assert READER is not None
-    return READER.records(answer, start)
+    records = READER.records(answer, start)
+    return None if records is None else list(records)
 
 
 @given(RECORDS, st.binary(max_size=9))
@@ -59,6 +60,31 @@ def test_what_is_harmed_is_read_as_aiokafka_reads_it_or_left_to_it(
     assert native.RecordReader(KafkaRecord).is_whole(bytes(answer), 0) is False
     found = ours(bytes(answer))
     assert found is None or found == theirs(bytes(answer))
+
+
+@given(st.lists(RECORDS, min_size=1, max_size=4), st.integers(1, 5))
+def test_batches_of_an_answer_come_in_pieces(
+    batches: list[list[tuple[int, bytes, bytes, list[tuple[str, bytes]]]]], most: int
+) -> None:
+    assert READER is not None
+    parts = [built(records) for records in batches]
+    answer, starts = b"".join(parts), [sum(map(len, parts[:at])) for at in range(len(parts))]
+    runs = [run for start in starts if (run := READER.records(answer, start)) is not None]
+    pieces = native.Records.pieces(runs, most)
+    assert pieces is not None
+    assert [len(piece) <= most for piece in pieces] == [True] * len(pieces)
+    assert [record for piece in pieces for record in piece] == [r for part in parts for r in theirs(part)]
+    assert pieces[-1][len(pieces[-1]) - 1] == theirs(parts[-1])[-1] == pieces[-1][-1]
+
+
+def test_records_of_two_answers_are_no_pieces_of_one() -> None:
+    assert READER is not None
+    runs = [run for _ in range(2) if (run := READER.records(built([(1, b"a", b"b", [])]), 0)) is not None]
+    assert len(runs) == 2
+    assert native.Records.pieces(runs, 5) is None
+    assert native.Records.pieces([], 5) is None
+    with pytest.raises(IndexError):
+        runs[0][1]
 
 
 def test_many_headers_are_left_to_aiokafka() -> None:

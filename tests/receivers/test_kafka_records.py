@@ -66,7 +66,7 @@ def test_a_fetch_gives_our_records() -> None:
     ours = consumer()
     read_lean(ours)
     ours._fetcher._records[TP], moved = answer(batch(3, 2))
-    assert ours._fetcher._records[TP].getall() == [
+    assert list(map(list, ours._fetcher._records[TP].getall())) == [
         [KafkaRecord(3, 1000, b"run", b"3", ()), KafkaRecord(4, 1001, b"run", b"4", (("dagtel-instance", b"x"),))]
     ]
     assert moved == [5]
@@ -113,6 +113,7 @@ def test_a_batch_that_was_harmed_is_an_error() -> None:
 def test_what_a_fetch_gave_comes_in_pieces() -> None:
     assert flat([[1, 2, 3], [4], [5]], 2) == [[1, 2], [3, 4], [5]]
     assert flat([1, 2, 3], 2) == [[1, 2], [3]]
+    assert flat([], 2) == []
 
 
 def test_what_is_no_records_passes() -> None:

@@ -6,6 +6,7 @@
 mod alert_selection;
 mod details;
 mod enriching;
+mod entry;
 mod errors;
 mod event_ids;
 mod events;
@@ -32,6 +33,7 @@ mod needles;
 mod otlp_spans;
 mod plain;
 mod records;
+mod scan;
 mod slots;
 mod slow;
 mod span_roots;
@@ -49,6 +51,7 @@ fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(json_lists::one_list, module)?)?;
     module.add_class::<records::RecordReader>()?;
+    module.add_class::<records::Records>()?;
     module.add_class::<levels::LevelCounter>()?;
     module.add_class::<otlp_spans::OtlpSpans>()?;
     module.add_class::<spans::SpanMaker>()?;

@@ -3,8 +3,9 @@
 //! Source: Kafka's record batches, version 2, https://kafka.apache.org/documentation/#recordbatch.
 
 use crate::slots::make;
+use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple, PyType};
 use std::ops::Range;
 
 const LENGTH: Range<usize> = 8..12; // of what follows it
@@ -16,6 +17,7 @@ const COUNT: Range<usize> = 57..61;
 const RECORDS: usize = 61;
 const COMPRESSED: u16 = 7;
 const APPEND_TIME: u16 = 8;
+const SMALLEST: usize = 7; // bytes of a record
 const MOST_HEADERS: usize = 16;
 const LONGEST_VALUE: usize = 64;
 
@@ -25,7 +27,25 @@ const LONGEST_VALUE: usize = 64;
 pub struct RecordReader {
     kind: Py<PyType>,
     pairs: Vec<Pair>,
-    at_ms: Option<(i64, Py<PyInt>)>,
+}
+
+/// Records as they lie in the bytes of an answer: a sequence, of which each is made when it is asked for.
+#[pyclass(frozen)]
+pub struct Records {
+    kind: Py<PyType>,
+    answer: Py<PyBytes>,
+    found: Vec<Record>,
+}
+
+/// One of them. Places are those in the answer; None for null.
+pub struct Record {
+    pub offset: i64,
+    pub at_ms: i64,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    pub headers: Py<PyTuple>,
+    /// Each header has a value.
+    pub is_whole: bool,
 }
 
 /// A header as the record before had it in the same place: most are the same for all records.
@@ -40,7 +60,7 @@ struct Pair {
 impl RecordReader {
     #[new]
     fn new(kind: Py<PyType>) -> Self {
-        Self { kind, pairs: Vec::new(), at_ms: None }
+        Self { kind, pairs: Vec::new() }
     }
 
     /// Whether the checksum of the batch that begins at `start` is right; None for another version's.
@@ -51,8 +71,9 @@ impl RecordReader {
     }
 
     /// Its records; None for one that is compressed, of another version, or has another time than its records.
-    fn records<'py>(&mut self, py: Python<'py>, answer: &[u8], start: usize) -> PyResult<Option<Bound<'py, PyList>>> {
-        let Some(batch) = batch(answer, start) else { return Ok(None) };
+    fn records(&mut self, py: Python<'_>, answer: Bound<'_, PyBytes>, start: usize) -> PyResult<Option<Records>> {
+        let bytes = answer.as_bytes();
+        let Some(batch) = batch(bytes, start) else { return Ok(None) };
         if u16::from_be_bytes([batch[ATTRIBUTES.start], batch[ATTRIBUTES.start + 1]]) & (COMPRESSED | APPEND_TIME) != 0
         {
             return Ok(None);
@@ -63,19 +84,86 @@ impl RecordReader {
         let Some(count) = batch.get(COUNT).and_then(|four| four.try_into().ok()).map(u32::from_be_bytes) else {
             return Ok(None);
         };
-        let (found, mut rest) = (PyList::empty(py), &batch[RECORDS..]);
+        let mut rest = &batch[RECORDS..];
+        let mut found = Vec::with_capacity((count as usize).min(rest.len() / SMALLEST));
         for _ in 0..count {
-            match self.record(py, &mut rest, first, first_ms)? {
-                Some(record) => found.append(record)?,
+            match self.record(py, bytes, &mut rest, first, first_ms)? {
+                Some(record) => found.push(record),
                 None => return Ok(None),
             }
         }
-        Ok(rest.is_empty().then_some(found))
+        let kind = self.kind.clone_ref(py);
+        Ok(rest.is_empty().then(|| Records { kind, answer: answer.unbind(), found }))
+    }
+}
+
+#[pymethods]
+impl Records {
+    fn __len__(&self) -> usize {
+        self.found.len()
+    }
+
+    fn __getitem__(&self, py: Python<'_>, at: isize) -> PyResult<Py<PyAny>> {
+        let at = if at < 0 { at.saturating_add_unsigned(self.found.len()) } else { at };
+        let record = usize::try_from(at).ok().and_then(|at| self.found.get(at));
+        let record = record.ok_or_else(|| PyIndexError::new_err("no such record"))?;
+        let (offset, at_ms) = (record.offset.into_pyobject(py)?, record.at_ms.into_pyobject(py)?);
+        let bytes = |place: &Option<Range<usize>>| self.bytes(py, place).into_pyobject(py);
+        let (key, value) = (bytes(&record.key)?, bytes(&record.value)?);
+        let fields = [offset.as_ptr(), at_ms.as_ptr(), key.as_ptr(), value.as_ptr(), record.headers.as_ptr()];
+        make(&self.kind, py, fields)
+    }
+
+    /// The records of all of them, in pieces of `most`; None where they do not lie in one answer.
+    #[staticmethod]
+    fn pieces<'py>(py: Python<'py>, all: Vec<Bound<'py, Self>>, most: usize) -> PyResult<Option<Bound<'py, PyList>>> {
+        let Some(first) = all.first().map(|records| records.get()) else { return Ok(None) };
+        if most == 0 || all.iter().any(|records| !records.get().answer.is(&first.answer)) {
+            return Ok(None);
+        }
+        let pieces = PyList::empty(py);
+        let mut records = all.iter().flat_map(|records| &records.get().found).peekable();
+        while records.peek().is_some() {
+            let found = records.by_ref().take(most).map(|record| record.clone_ref(py)).collect();
+            pieces.append(Self { kind: first.kind.clone_ref(py), answer: first.answer.clone_ref(py), found })?;
+        }
+        Ok(Some(pieces))
+    }
+}
+
+impl Records {
+    /// Those there are, in order.
+    pub fn all(&self) -> &[Record] {
+        &self.found
+    }
+
+    /// The value of one of them.
+    pub fn value<'py>(&self, py: Python<'py>, record: &Record) -> Option<Bound<'py, PyBytes>> {
+        self.bytes(py, &record.value)
+    }
+
+    fn bytes<'py>(&self, py: Python<'py>, place: &Option<Range<usize>>) -> Option<Bound<'py, PyBytes>> {
+        place.as_ref().map(|place| PyBytes::new(py, &self.answer.as_bytes(py)[place.clone()]))
+    }
+}
+
+impl Record {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        let (key, value) = (self.key.clone(), self.value.clone());
+        let (offset, at_ms, headers, is_whole) = (self.offset, self.at_ms, self.headers.clone_ref(py), self.is_whole);
+        Self { offset, at_ms, key, value, headers, is_whole }
     }
 }
 
 impl RecordReader {
-    fn record(&mut self, py: Python<'_>, from: &mut &[u8], first: i64, first_ms: i64) -> PyResult<Option<Py<PyAny>>> {
+    fn record(
+        &mut self,
+        py: Python<'_>,
+        answer: &[u8],
+        from: &mut &[u8],
+        first: i64,
+        first_ms: i64,
+    ) -> PyResult<Option<Record>> {
         let Some(parts) = parts(from) else { return Ok(None) };
         let (Some(at_ms), Some(offset)) = (first_ms.checked_add(parts.later_ms), first.checked_add(parts.further))
         else {
@@ -85,9 +173,10 @@ impl RecordReader {
         let Some(headers) = usize::try_from(parts.header_count).ok().and_then(|count| headers.get_mut(..count)) else {
             return Ok(None);
         };
-        let mut rest = parts.headers;
+        let (mut rest, mut is_whole) = (parts.headers, true);
         for (place, header) in headers.iter_mut().enumerate() {
             let Some((Some(name), value)) = bytes(&mut rest).zip(bytes(&mut rest)) else { return Ok(None) };
+            is_whole &= value.is_some();
             *header = self.pair(py, place, name, value)?;
             if header.is_none() {
                 return Ok(None);
@@ -96,13 +185,13 @@ impl RecordReader {
         if !rest.is_empty() {
             return Ok(None);
         }
-        let headers = PyTuple::new(py, headers.iter_mut().map(Option::take))?;
-        let at_ms = self.time(py, at_ms)?;
-        let offset = offset.into_pyobject(py)?;
-        let key = parts.key.map(|key| PyBytes::new(py, key)).into_pyobject(py)?;
-        let value = parts.value.map(|value| PyBytes::new(py, value)).into_pyobject(py)?;
-        let fields = [offset.as_ptr(), at_ms.as_ptr(), key.as_ptr(), value.as_ptr(), headers.as_ptr()];
-        make(&self.kind, py, fields).map(Some)
+        let headers = PyTuple::new(py, headers.iter_mut().map(Option::take))?.unbind();
+        let place = |part: &[u8]| {
+            let start = part.as_ptr().addr() - answer.as_ptr().addr();
+            start..start + part.len()
+        };
+        let (key, value) = (parts.key.map(place), parts.value.map(place));
+        Ok(Some(Record { offset, at_ms, key, value, headers, is_whole }))
     }
 }
 
@@ -132,18 +221,6 @@ impl RecordReader {
             made.clone_ref(py)
         });
         Ok(Some(made))
-    }
-
-    /// The number, which is mostly that of the record before.
-    fn time<'py>(&mut self, py: Python<'py>, at_ms: i64) -> PyResult<Bound<'py, PyInt>> {
-        match &self.at_ms {
-            Some((known, made)) if *known == at_ms => Ok(made.bind(py).clone()),
-            _ => {
-                let made = at_ms.into_pyobject(py)?;
-                self.at_ms = Some((at_ms, made.clone().unbind()));
-                Ok(made)
-            }
-        }
     }
 }
 

@@ -67,48 +67,6 @@ pub fn or_empty<'t>(text: &'t Option<Text<'_>>) -> &'t str {
 }
 
 #[derive(Deserialize)]
-pub struct DagsterEvent<'a> {
-    #[serde(rename = "__class__", borrow)]
-    pub class: Text<'a>,
-    #[serde(borrow)]
-    pub event_type_value: Text<'a>,
-    #[serde(borrow, default)]
-    pub event_specific_data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub message: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub pipeline_name: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub job_name: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub step_key: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub step_kind_value: Option<Text<'a>>,
-}
-
-#[derive(Deserialize)]
-pub struct Entry<'a> {
-    #[serde(rename = "__class__", borrow)]
-    pub class: Text<'a>,
-    #[serde(borrow)]
-    pub error_info: &'a RawValue,
-    pub level: u8,
-    #[serde(borrow)]
-    pub user_message: Text<'a>,
-    #[serde(borrow)]
-    pub run_id: Text<'a>,
-    pub timestamp: f64,
-    #[serde(borrow, default)]
-    pub step_key: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub pipeline_name: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub job_name: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub dagster_event: Option<Object<DagsterEvent<'a>>>,
-}
-
-#[derive(Deserialize)]
 pub struct Key<'a> {
     #[serde(borrow)]
     path: Vec<Text<'a>>,
