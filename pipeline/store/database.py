@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "wal_autocheckpoint=4000", "cache_size=-8000")
+_WRITES = ("secure_delete=OFF", "temp_store=MEMORY")
+"""Of the state store's own connections. Some builds of SQLite write zeros over what is deleted, which reads and writes
+each page of a payload once more; and what a statement may have to take back goes to a file beyond 64 KiB."""
 
 
 def connect_sqlite(path: Path) -> sqlite3.Connection:
@@ -22,6 +25,8 @@ def connect_sqlite(path: Path) -> sqlite3.Connection:
     """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     _prepare(connection)
+    for pragma in _WRITES:
+        connection.execute(f"PRAGMA {pragma}")
     return connection
 
 

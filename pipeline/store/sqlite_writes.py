@@ -45,10 +45,12 @@ class _Rows:
 
 
 def _insert(table: str, columns: Sequence[str], conflict: str) -> _Rows:
+    """A statement that fails leaves what it has done: the transaction is rolled back as a whole, and SQLite need not
+    keep a copy of each page that it changes."""
     names = ", ".join(f'"{name}"' for name in columns)
     numbered = ", ".join(f"column{n}" for n in range(1, len(columns) + 1))
     rows = f"SELECT {numbered} FROM (VALUES {{rows}}) WHERE column1 IS NOT NULL"  # noqa: S608  # our own names
-    return _Rows(f"INSERT INTO {table} ({names}) {rows} {conflict}", len(columns))
+    return _Rows(f"INSERT OR FAIL INTO {table} ({names}) {rows} {conflict}", len(columns))
 
 
 _POSITIONS = _insert("positions", ("source", "data"), "ON CONFLICT (source) DO UPDATE SET data = excluded.data")

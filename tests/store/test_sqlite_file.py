@@ -3,13 +3,15 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from pipeline.components import Payload
 from pipeline.errors import StateError
+from pipeline.store.database import connect_sqlite
 from pipeline.store.sqlite_writes import GONE
-from pipeline.store.state import Ack, Commit, OutboxRow, StateStore
+from pipeline.store.state import Ack, Commit, DeadLetter, OutboxRow, StateStore
 
 
 @pytest.fixture
@@ -48,6 +50,22 @@ def test_rows_that_go_are_looked_up_and_not_searched_for(path: Path) -> None:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {GONE.sized(4)}", [None] * 7).fetchall()
     assert plan[0][3] == "SEARCH rows USING PRIMARY KEY (shard=? AND owner=? AND name=? AND key=?)"
     assert not any("SCAN rows" in step[3] for step in plan)
+
+
+def test_what_is_deleted_is_not_written_once_more_and_nothing_goes_to_temporary_files(path: Path) -> None:
+    StateStore(path).close()
+    with closing(connect_sqlite(path)) as connection:
+        asked = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("secure_delete", "temp_store")]
+    assert asked == [0, 2]
+
+
+def test_a_statement_that_fails_in_the_middle_leaves_nothing(path: Path) -> None:
+    store = StateStore(path)
+    dead = [DeadLetter(id, 1, "c", "r", "d", "o", b"", kind) for id, kind in ((1, "item"), (2, cast("str", None)))]
+    with pytest.raises(StateError):
+        store.commit(Commit(outbox=[OutboxRow(1, "loki", Payload(b"x", 1))], dead=dead))
+    assert (store.waiting(), store.dead_letters()) == ([], [])
+    store.close()
 
 
 def test_a_newer_schema_is_refused(path: Path) -> None:
