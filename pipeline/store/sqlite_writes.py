@@ -2,13 +2,16 @@
 
 Python lets go of its lock for every step of a statement and, beside a busy loop, gets it back only after 5 ms: 6,500
 rows written one by one took 0.04 s alone and 11 s beside it. So a statement takes thousands of rows, and a commit is a
-handful of statements. Their texts come in powers of two (what is missing is filled up with NULLs that match nothing),
-so that the driver keeps all of them prepared: preparing one for 4,096 rows costs as much as running it.
+handful of statements. Their texts come in powers of two (what is missing is filled up with zeros that match nothing),
+so that the driver keeps all of them prepared: preparing one for 4,096 rows costs as much as running it. The driver looks
+for an adapter of each value that is no int, float, str or bytearray and finds none, which takes 0.3 µs: so keys and
+values are bytearrays, and zeros fill up.
 """
 
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
+from typing import Final
 
 import msgspec
 
@@ -17,6 +20,9 @@ from pipeline.store.transaction import Value
 
 MOST_VALUES = 32_766
 """SQLite's limit of values in one statement."""
+
+_NOTHING: Final = 0
+"""No id, text or key that is stored."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -36,7 +42,7 @@ class _Rows:
             part = values[start : start + most] if len(values) > most else values
             count = len(part) // self._width
             size = 1 << (count - 1).bit_length()
-            part.extend([None] * ((size - count) * self._width))
+            part.extend([_NOTHING] * ((size - count) * self._width))
             connection.execute(self.sized(size), [*before, *part] if before else part)
 
     def _of_size(self, size: int) -> str:
@@ -49,7 +55,7 @@ def _insert(table: str, columns: Sequence[str], conflict: str) -> _Rows:
     keep a copy of each page that it changes."""
     names = ", ".join(f'"{name}"' for name in columns)
     numbered = ", ".join(f"column{n}" for n in range(1, len(columns) + 1))
-    rows = f"SELECT {numbered} FROM (VALUES {{rows}}) WHERE column1 IS NOT NULL"  # noqa: S608  # our own names
+    rows = f"SELECT {numbered} FROM (VALUES {{rows}}) WHERE column1 <> {_NOTHING}"  # noqa: S608  # our own names
     return _Rows(f"INSERT OR FAIL INTO {table} ({names}) {rows} {conflict}", len(columns))
 
 
@@ -151,9 +157,9 @@ def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:
     gone: dict[tuple[str, str, str], list[Value]] = {}
     for row in commit.rows:
         if row.value is None:
-            gone.setdefault((row.shard, row.owner, row.name), []).append(row.key)
+            gone.setdefault((row.shard, row.owner, row.name), []).append(bytearray(row.key))
         else:
-            kept += (row.shard, row.owner, row.name, row.key, row.version, row.value)
+            kept += (row.shard, row.owner, row.name, bytearray(row.key), row.version, bytearray(row.value))
     if kept:
         _KEPT.run(connection, kept)
     for table, keys in gone.items():

@@ -7,7 +7,7 @@ what has many shapes (`commands`, `acts`, the history) and for PostgreSQL's conn
 from collections.abc import Collection
 from typing import Any, Protocol, TypeAlias
 
-Value: TypeAlias = int | str | bytes | None
+Value: TypeAlias = int | str | bytes | bytearray | None
 
 
 class Transaction(Protocol):
