@@ -37,7 +37,27 @@ def _commands(connection: Connection) -> None:
     connection.exec_driver_sql(f"ALTER TABLE dead_letters ADD COLUMN again {nothing}")
 
 
-STEPS: Sequence[Step] = (_create, _shards_of_payloads, _commands)
+def _numbered_tables(connection: Connection) -> None:
+    """In SQLite a row names its table by a number, and not by its shard, owner and name: a third less to write and to
+    compare. `rows` shows them as PostgreSQL has them."""
+    if connection.dialect.name != "sqlite" or columns_of(connection, "state_rows"):
+        return
+    for statement in (
+        "CREATE TABLE state_tables (id INTEGER PRIMARY KEY, shard TEXT NOT NULL, owner TEXT NOT NULL, "
+        "name TEXT NOT NULL, UNIQUE (shard, owner, name))",
+        'CREATE TABLE state_rows (state_table INTEGER NOT NULL, "key" BLOB NOT NULL, version INTEGER NOT NULL, '
+        'value BLOB NOT NULL, PRIMARY KEY (state_table, "key")) WITHOUT ROWID',
+        "INSERT INTO state_tables (shard, owner, name) SELECT DISTINCT shard, owner, name FROM rows ORDER BY 1, 2, 3",
+        'INSERT INTO state_rows SELECT id, "key", version, value '
+        "FROM state_tables CROSS JOIN rows USING (shard, owner, name)",
+        "DROP TABLE rows",
+        'CREATE VIEW rows AS SELECT shard, owner, name, "key", version, value '
+        "FROM state_tables CROSS JOIN state_rows ON state_table = id",  # CROSS: in this order
+    ):
+        connection.exec_driver_sql(statement)
+
+
+STEPS: Sequence[Step] = (_create, _shards_of_payloads, _commands, _numbered_tables)
 """Step n lifts a database from version n to n + 1. Steps are only ever added."""
 assert len(STEPS) == SCHEMA
 

@@ -112,6 +112,14 @@ class PostgresSchema:
         """Keep other processes out of what must be done once (schema, migrations) until the transaction's end."""
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"dagtel {self.schema}"})
 
+    def move(self, old: str, new: str) -> None:
+        with self.writing() as tx:
+            tx.run("UPDATE rows SET owner = ? WHERE owner = ?", new, old)
+
+    def forget(self, owner: str) -> None:
+        with self.writing() as tx:
+            tx.run("DELETE FROM rows WHERE owner = ?", owner)
+
     def write(self, commit: Commit) -> str | None:
         with self.translating(), self.engine.connect() as connection, connection.begin() as transaction:
             taken = write(connection, commit)

@@ -9,7 +9,7 @@ from pipeline.alert_records import Delivered
 from pipeline.batch import WHOLE
 from pipeline.components import Payload, Position, Receipt
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """The version of the schema that this program knows."""
 
 ALERT: Final = "alert"

@@ -25,6 +25,7 @@ ROWS = Table(
     Column("value", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
+"""In SQLite a view, which nobody writes, of `state_rows` and `state_tables`; see `migrations.py`."""
 
 OUTBOX = Table(
     "outbox",

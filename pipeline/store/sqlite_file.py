@@ -23,7 +23,7 @@ from pipeline.store.sqlite_writes import write
 from pipeline.store.transaction import Transaction, Value
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
 _CLOSED: Final = "closed"
 
@@ -72,7 +72,7 @@ class SqliteFile:
         if not self.path.exists() or version_of(self._writer) != SCHEMA:
             from pipeline.store.migrations import migrate
 
-            migrate(self.engine)
+            migrate(self.engine, _alone)
 
     def translating(self) -> AbstractContextManager[None]:
         return translating(self.path)
@@ -95,6 +95,26 @@ class SqliteFile:
                     writer.execute("ROLLBACK")
                 raise
 
+    def move(self, old: str, new: str) -> None:
+        with self.writing() as tx:
+            tx.run(
+                "INSERT INTO state_tables (shard, owner, name) SELECT shard, ?, name FROM state_tables WHERE owner = ? "
+                "ON CONFLICT DO NOTHING",
+                new,
+                old,
+            )
+            tx.run(
+                "UPDATE state_rows SET state_table = (SELECT theirs.id FROM state_tables AS ours "
+                "JOIN state_tables AS theirs USING (shard, name) WHERE ours.id = state_table AND theirs.owner = ?) "
+                "WHERE state_table IN (SELECT id FROM state_tables WHERE owner = ?)",
+                new,
+                old,
+            )
+
+    def forget(self, owner: str) -> None:
+        with self.writing() as tx:
+            tx.run("DELETE FROM state_rows WHERE state_table IN (SELECT id FROM state_tables WHERE owner = ?)", owner)
+
     def write(self, commit: Commit) -> str | None:
         with self._commits, translating(self.path):
             if not self._witnessed:
@@ -115,6 +135,11 @@ class SqliteFile:
         if not self._lock.closed and not Path(f"{self.path}-wal").exists():
             _note(self._lock, Witness(_read(self._lock).generation))
         self._lock.close()
+
+
+def _alone(connection: "Connection") -> None:
+    """Python's driver begins no transaction before what is no INSERT, UPDATE or DELETE; a step is to be all or none."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 class _Transaction:

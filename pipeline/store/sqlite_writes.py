@@ -3,23 +3,26 @@
 Python lets go of its lock for every step of a statement and, beside a busy loop, gets it back only after 5 ms: 6,500
 rows written one by one took 0.04 s alone and 11 s beside it. So a statement takes thousands of rows, and a commit is a
 handful of statements. Their texts come in powers of two (what is missing is filled up with zeros that match nothing),
-so that the driver keeps all of them prepared: preparing one for 4,096 rows costs as much as running it. The driver looks
-for an adapter of each value that is no int, float, str or bytearray and finds none, which takes 0.3 µs: so keys and
-values are bytearrays, and zeros fill up.
+so that the driver keeps all of them prepared: preparing one for 4,096 rows costs as much as running it. The driver
+looks for an adapter of each value that is no int, float, str or bytearray and finds none, which takes 0.3 µs: so keys
+and values are bytearrays, and zeros fill up.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
 from pipeline.store.records import Commit, plain_letter, stored_positions
-from pipeline.store.transaction import Value
+from pipeline.store.transaction import Value, marks
 
 MOST_VALUES = 32_766
 """SQLite's limit of values in one statement."""
+
+_Table: TypeAlias = tuple[str, str, str]
+"""Shard, owner and name."""
 
 _NOTHING: Final = 0
 """No id, text or key that is stored."""
@@ -61,11 +64,11 @@ def _insert(table: str, columns: Sequence[str], conflict: str) -> _Rows:
 
 _POSITIONS = _insert("positions", ("source", "data"), "ON CONFLICT (source) DO UPDATE SET data = excluded.data")
 _KEPT = _insert(
-    "rows",
-    ("shard", "owner", "name", "key", "version", "value"),
-    'ON CONFLICT (shard, owner, name, "key") DO UPDATE SET version = excluded.version, value = excluded.value',
+    "state_rows",
+    ("state_table", "key", "version", "value"),
+    'ON CONFLICT (state_table, "key") DO UPDATE SET version = excluded.version, value = excluded.value',
 )
-GONE = _Rows('DELETE FROM rows WHERE shard = ? AND owner = ? AND name = ? AND "key" IN (VALUES {rows})', 1)
+GONE = _Rows('DELETE FROM state_rows WHERE state_table = ? AND "key" IN (VALUES {rows})', 1)
 """Of one table at a time: several columns `IN (VALUES …)` are not looked up but searched for, in all of the state."""
 _OUTBOX = _insert("outbox", ("id", "exporter", "size", "data", "shard", "epoch"), "ON CONFLICT (id) DO NOTHING")
 _ACKS = _Rows("DELETE FROM outbox WHERE id IN (VALUES {rows})", 1)
@@ -154,16 +157,32 @@ def _write_all(connection: sqlite3.Connection, commit: Commit) -> None:
 
 def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:
     kept: list[Value] = []
-    gone: dict[tuple[str, str, str], list[Value]] = {}
+    gone: dict[int, list[Value]] = {}
+    numbers = _numbers(connection, {row.shard for row in commit.rows})
     for row in commit.rows:
+        table = row.shard, row.owner, row.name
+        number = numbers.get(table)
+        if number is None:
+            number = numbers[table] = _new_number(connection, table)
         if row.value is None:
-            gone.setdefault((row.shard, row.owner, row.name), []).append(bytearray(row.key))
+            gone.setdefault(number, []).append(bytearray(row.key))
         else:
-            kept += (row.shard, row.owner, row.name, bytearray(row.key), row.version, bytearray(row.value))
+            kept += (number, bytearray(row.key), row.version, bytearray(row.value))
     if kept:
         _KEPT.run(connection, kept)
-    for table, keys in gone.items():
-        GONE.run(connection, keys, table)
+    for number, keys in gone.items():
+        GONE.run(connection, keys, (number,))
+
+
+def _numbers(connection: sqlite3.Connection, shards: Collection[str]) -> dict[_Table, int]:
+    """By what the rows of these shards name their tables."""
+    chosen = f"SELECT shard, owner, name, id FROM state_tables WHERE shard IN ({marks(shards)})"  # noqa: S608  # marks
+    return {(shard, owner, name): id for shard, owner, name, id in connection.execute(chosen, list(shards))}
+
+
+def _new_number(connection: sqlite3.Connection, table: _Table) -> int:
+    added = "INSERT INTO state_tables (shard, owner, name) VALUES (?, ?, ?) RETURNING id"
+    return int(connection.execute(added, table).fetchall()[0][0])
 
 
 def _write_acks(connection: sqlite3.Connection, commit: Commit) -> None:

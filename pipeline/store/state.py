@@ -86,6 +86,14 @@ class Database(Protocol):
         """A transaction that writes."""
         ...
 
+    def move(self, old: str, new: str) -> None:
+        """Give the rows of one owner to another."""
+        ...
+
+    def forget(self, owner: str) -> None:
+        """Delete an owner's rows."""
+        ...
+
     def write(self, commit: Commit) -> str | None:
         """Write all of it, or nothing and give the name of a shard that has another owner by now."""
         ...
@@ -207,13 +215,11 @@ class StateStore:
 
     def move(self, old: str, new: str) -> None:
         """Give the state of one component to another."""
-        with self._database.writing() as tx:
-            tx.run("UPDATE rows SET owner = ? WHERE owner = ?", new, old)
+        self._database.move(old, new)
 
     def forget(self, owner: str) -> None:
         """Delete a component's state."""
-        with self._database.writing() as tx:
-            tx.run("DELETE FROM rows WHERE owner = ?", owner)
+        self._database.forget(owner)
 
     # --- what people ask for ---
 

@@ -52,5 +52,6 @@ def _stored_version(connection: Connection, meta: Table) -> int:
 
 
 def columns_of(connection: Connection, table: str) -> set[str]:
-    """The names of a table's columns."""
-    return {column["name"] for column in inspect(connection).get_columns(table)}
+    """The names of a table's columns; none where there is no such table."""
+    there = inspect(connection)
+    return {column["name"] for column in there.get_columns(table)} if there.has_table(table) else set()
