@@ -38,8 +38,8 @@ def _commands(connection: Connection) -> None:
 
 
 def _numbered_tables(connection: Connection) -> None:
-    """In SQLite a row names its table by a number, and not by its shard, owner and name: a third less to write and to
-    compare. `rows` shows them as PostgreSQL has them."""
+    """In SQLite a row names its table by a number, and not by its shard, owner and name: a fifth less to write, less
+    to compare. `rows` shows them as PostgreSQL has them."""
     if connection.dialect.name != "sqlite" or columns_of(connection, "state_rows"):
         return
     for statement in (

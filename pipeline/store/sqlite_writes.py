@@ -1,11 +1,10 @@
 """Commits to SQLite in as few steps as can be.
 
 Python lets go of its lock for every step of a statement and, beside a busy loop, gets it back only after 5 ms: 6,500
-rows written one by one took 0.04 s alone and 11 s beside it. So a statement takes thousands of rows, and a commit is a
-handful of statements. Their texts come in powers of two (what is missing is filled up with zeros that match nothing),
-so that the driver keeps all of them prepared: preparing one for 4,096 rows costs as much as running it. The driver
-looks for an adapter of each value that is no int, float, str or bytearray and finds none, which takes 0.3 µs: so keys
-and values are bytearrays, and zeros fill up.
+rows written one by one took 0.04 s alone and 11 s beside it. So a statement takes hundreds of rows, and a commit is
+few statements. Their texts come in powers of two (what is missing is filled up with zeros that match nothing), so that
+the driver keeps all of them prepared. The driver looks for an adapter of each value that is no int, float, str or
+bytearray and finds none, which takes 0.3 µs: so keys and values are bytearrays, and zeros fill up.
 """
 
 import sqlite3
@@ -18,8 +17,9 @@ import msgspec
 from pipeline.store.records import Commit, plain_letter, stored_positions
 from pipeline.store.transaction import Value, marks
 
-MOST_VALUES = 32_766
-"""SQLite's limit of values in one statement."""
+MOST_ROWS: Final = 512
+"""Of one statement, a power of two. Preparing one takes a time that grows with the square of its rows, and what it may
+have to take back, a copy of each page that it changes, is in memory."""
 
 _Table: TypeAlias = tuple[str, str, str]
 """Shard, owner and name."""
@@ -35,12 +35,11 @@ class _Rows:
 
     def __init__(self, text: str, width: int) -> None:
         self._text, self._width = text, width
-        self._most = 1 << ((MOST_VALUES // width).bit_length() - 1)
         self.sized = cache(self._of_size)
 
     def run(self, connection: sqlite3.Connection, values: list[Value], before: Sequence[Value] = ()) -> None:
         """Run it on rows laid one behind another, `before` them what stands before `{rows}`. The list is used up."""
-        most = self._most * self._width
+        most = MOST_ROWS * self._width
         for start in range(0, len(values), most):
             part = values[start : start + most] if len(values) > most else values
             count = len(part) // self._width
