@@ -3,7 +3,7 @@
 use crate::errors::Errors;
 use crate::nanos::nanos;
 use crate::plain;
-use crate::slots::make;
+use crate::slots::Class;
 use crate::texts::Texts;
 use crate::wire::{
     object, optional, or_empty, AssetEvent, Check, CheckPlanned, Engine, Enqueued, Expectation, Failed, Freshness, Io,
@@ -70,22 +70,22 @@ impl Way {
 
 /// Makes the details of `pipeline.events`.
 pub struct Details {
-    planned: Py<PyType>,
-    check_planned: Py<PyType>,
-    succeeded: Py<PyType>,
-    marker: Py<PyType>,
-    materialized: Py<PyType>,
-    observed: Py<PyType>,
-    check: Py<PyType>,
-    step_failed: Py<PyType>,
-    retry_scheduled: Py<PyType>,
-    hook_failed: Py<PyType>,
-    run_failed: Py<PyType>,
-    run_canceled: Py<PyType>,
-    io_handled: Py<PyType>,
-    run_queued: Py<PyType>,
-    freshness_changed: Py<PyType>,
-    expectation: Py<PyType>,
+    planned: Class,
+    check_planned: Class,
+    succeeded: Class,
+    marker: Class,
+    materialized: Class,
+    observed: Class,
+    check: Class,
+    step_failed: Class,
+    retry_scheduled: Class,
+    hook_failed: Class,
+    run_failed: Class,
+    run_canceled: Class,
+    io_handled: Class,
+    run_queued: Class,
+    freshness_changed: Class,
+    expectation: Class,
     errors: Errors,
     payloads: AHashMap<String, String>,
     value: Py<PyAny>,
@@ -99,7 +99,7 @@ impl Details {
         value: Py<PyAny>,
         frame: Py<PyAny>,
     ) -> PyResult<Self> {
-        let kind = |name: &str| -> PyResult<Py<PyType>> { Ok(kinds.getattr(name)?.cast_into::<PyType>()?.unbind()) };
+        let kind = |name: &str| Class::new(&kinds.getattr(name)?.cast_into::<PyType>()?);
         Ok(Self {
             planned: kind("MaterializationPlanned")?,
             check_planned: kind("CheckPlanned")?,
@@ -131,25 +131,25 @@ impl Details {
                 let Ok(found) = object::<Planned<'_>>(data) else { return Ok(None) };
                 let asset = texts.get(py, &found.asset_key.0.joined());
                 let partition = either(py, texts, &found.partition);
-                make(&self.planned, py, [asset.as_ptr(), partition.as_ptr()]).map(Some)
+                self.planned.make(py, [asset.as_ptr(), partition.as_ptr()]).map(Some)
             }
             Way::CheckPlanned => {
                 let Ok(found) = object::<CheckPlanned<'_>>(data) else { return Ok(None) };
                 let asset = texts.get(py, &found.asset_key.0.joined());
                 let check = texts.get(py, &found.check_name.0);
-                make(&self.check_planned, py, [asset.as_ptr(), check.as_ptr()]).map(Some)
+                self.check_planned.make(py, [asset.as_ptr(), check.as_ptr()]).map(Some)
             }
             Way::Succeeded => {
                 let Ok(found) = object::<Success>(data) else { return Ok(None) };
                 let took = PyFloat::new(py, found.duration_ms);
-                make(&self.succeeded, py, [took.as_ptr()]).map(Some)
+                self.succeeded.make(py, [took.as_ptr()]).map(Some)
             }
             Way::Marker => {
                 let Ok(found) = optional::<Engine<'_>>(data) else { return Ok(None) };
                 let start = texts.get(py, or_empty(&found.marker_start));
                 let end = texts.get(py, or_empty(&found.marker_end));
                 let error = self.errors.told(py, texts, &found.error)?;
-                make(&self.marker, py, [start.as_ptr(), end.as_ptr(), error.as_ptr()]).map(Some)
+                self.marker.make(py, [start.as_ptr(), end.as_ptr(), error.as_ptr()]).map(Some)
             }
             Way::Materialized => {
                 let Ok(found) = object::<Materialization<'_>>(data) else { return Ok(None) };
@@ -171,14 +171,14 @@ impl Details {
                 let Ok(found) = object::<Io<'_>>(data) else { return Ok(None) };
                 let name = texts.get(py, first([&found.output_name, &found.input_name]));
                 let manager = texts.get(py, first([&found.manager_key, &found.asset_store_key]));
-                make(&self.io_handled, py, [name.as_ptr(), manager.as_ptr()]).map(Some)
+                self.io_handled.make(py, [name.as_ptr(), manager.as_ptr()]).map(Some)
             }
             Way::RunQueued => {
                 let Ok(found) = optional::<Enqueued<'_>>(data) else { return Ok(None) };
                 let location = texts.get(py, or_empty(&found.code_location_name));
                 let repository = texts.get(py, or_empty(&found.repository_name));
                 let partition = either(py, texts, &found.partition_key);
-                make(&self.run_queued, py, [location.as_ptr(), repository.as_ptr(), partition.as_ptr()]).map(Some)
+                self.run_queued.make(py, [location.as_ptr(), repository.as_ptr(), partition.as_ptr()]).map(Some)
             }
             Way::FreshnessChanged => {
                 let Ok(found) = object::<Freshness<'_>>(data) else { return Ok(None) };
@@ -188,13 +188,13 @@ impl Details {
                 let previous = texts.get(py, found.previous_state.name());
                 let at = at_ns.into_pyobject(py)?;
                 let fields = [asset.as_ptr(), state.as_ptr(), previous.as_ptr(), at.as_ptr()];
-                make(&self.freshness_changed, py, fields).map(Some)
+                self.freshness_changed.make(py, fields).map(Some)
             }
             Way::Expectation => {
                 let Ok(found) = object::<Expectation<'_>>(data) else { return Ok(None) };
                 let label = texts.get(py, or_empty(&found.expectation_result.0.label));
                 let success = PyBool::new(py, found.expectation_result.0.success);
-                make(&self.expectation, py, [label.as_ptr(), success.as_ptr()]).map(Some)
+                self.expectation.make(py, [label.as_ptr(), success.as_ptr()]).map(Some)
             }
         }
     }
@@ -207,17 +207,17 @@ impl Details {
                 let repeats = found.first_step_failure_event.is_some_and(|event| event.get().len() != NULL.len());
                 let repeats = PyBool::new(py, repeats || reason == "STEP_FAILURE");
                 let reason = texts.get(py, reason);
-                make(&self.run_failed, py, [error.as_ptr(), reason.as_ptr(), repeats.as_ptr()])
+                self.run_failed.make(py, [error.as_ptr(), reason.as_ptr(), repeats.as_ptr()])
             }
             Way::RetryScheduled => {
                 let wait = PyFloat::new(py, found.seconds_to_wait.filter(|wait| *wait != 0.0).unwrap_or_default());
-                make(&self.retry_scheduled, py, [error.as_ptr(), wait.as_ptr()])
+                self.retry_scheduled.make(py, [error.as_ptr(), wait.as_ptr()])
             }
-            Way::HookFailed => make(&self.hook_failed, py, [error.as_ptr()]),
-            Way::RunCanceled => make(&self.run_canceled, py, [error.as_ptr()]),
+            Way::HookFailed => self.hook_failed.make(py, [error.as_ptr()]),
+            Way::RunCanceled => self.run_canceled.make(py, [error.as_ptr()]),
             _ => {
                 let source = texts.get(py, found.error_source.name());
-                make(&self.step_failed, py, [error.as_ptr(), source.as_ptr()])
+                self.step_failed.make(py, [error.as_ptr(), source.as_ptr()])
             }
         }
     }
@@ -241,11 +241,11 @@ impl Details {
         let partition = either(py, texts, &found.partition);
         let (asset, partition, metadata, tags) = (asset.as_ptr(), partition.as_ptr(), metadata.as_ptr(), tags.as_ptr());
         if observed {
-            return make(&self.observed, py, [asset, partition, metadata, tags]).map(Some);
+            return self.observed.make(py, [asset, partition, metadata, tags]).map(Some);
         }
         let description = either(py, texts, &found.description);
         let fields = [asset, partition, metadata, tags, description.as_ptr()];
-        make(&self.materialized, py, fields).map(Some)
+        self.materialized.make(py, fields).map(Some)
     }
 
     fn checked(&mut self, py: Python<'_>, texts: &mut Texts, found: &Check<'_>) -> PyResult<Option<Py<PyAny>>> {
@@ -272,7 +272,7 @@ impl Details {
             description.as_ptr(),
             metadata.as_ptr(),
         ];
-        make(&self.check, py, fields).map(Some)
+        self.check.make(py, fields).map(Some)
     }
 
     /// Metadata as `receivers.wire_metadata.metadata` gives it; None where it is not as Dagster writes it.

@@ -1,11 +1,11 @@
 //! `receivers.wire_errors`: Dagster's SerializableErrorInfo as an `ErrorInfo`.
 
-use crate::slots::make;
+use crate::slots::Class;
 use crate::texts::Texts;
 use crate::wire::{Object, Text};
 use ahash::AHashMap;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::types::{PyString, PyTuple};
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde::Deserialize;
 use std::fmt;
@@ -115,14 +115,14 @@ struct Frame {
 
 /// Makes `ErrorInfo` of errors.
 pub struct Errors {
-    kind: Py<PyType>,
+    kind: Class,
     frame: Py<PyAny>,
     frames: AHashMap<Box<str>, Option<Arc<Frame>>>,
 }
 
 impl Errors {
     /// `kind`: the class `ErrorInfo`. `frame`: a stack's entry, cut off → `(file, line, function, of_user)` or None.
-    pub fn new(kind: Py<PyType>, frame: Py<PyAny>) -> Self {
+    pub fn new(kind: Class, frame: Py<PyAny>) -> Self {
         Self { kind, frame, frames: AHashMap::new() }
     }
 
@@ -153,8 +153,7 @@ impl Errors {
         let classes: Vec<_> = chain.iter().map(|error| texts.get(py, error.class())).collect();
         let classes = PyTuple::new(py, classes)?;
         let stack = PyString::new(py, &stack_of(&chain));
-        make(
-            &self.kind,
+        self.kind.make(
             py,
             [class.as_ptr(), message.as_ptr(), file, line, function, frames.as_ptr(), classes.as_ptr(), stack.as_ptr()],
         )

@@ -1,6 +1,6 @@
 //! What the twin of the ledger reads and makes: the fields of events and states, the classes of outcomes.
 
-use crate::slots::{make, Slots};
+use crate::slots::{Class, Slots};
 use pyo3::exceptions::PySystemError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -76,18 +76,18 @@ pub struct Parts {
     pub retry: Slots<1>,
     pub step_failed: Slots<2>,
     pub error: Slots<5>,
-    asset_state: Py<PyType>,
-    step_state: Py<PyType>,
-    failure: Py<PyType>,
-    step_ended: Py<PyType>,
-    step_raised: Py<PyType>,
-    asset_failed: Py<PyType>,
-    inner_ended: Py<PyType>,
-    asset_made: Py<PyType>,
-    asset_seen: Py<PyType>,
-    asset_told: Py<PyType>,
-    check_evaluated: Py<PyType>,
-    freshness_state: Py<PyType>,
+    asset_state: Class,
+    step_state: Class,
+    failure: Class,
+    step_ended: Class,
+    step_raised: Class,
+    asset_failed: Class,
+    inner_ended: Class,
+    asset_made: Class,
+    asset_seen: Class,
+    asset_told: Class,
+    check_evaluated: Class,
+    freshness_state: Class,
 }
 
 impl Parts {
@@ -97,9 +97,7 @@ impl Parts {
         states: &Bound<'_, PyModule>,
         rows: &Bound<'_, PyType>,
     ) -> PyResult<Self> {
-        let class = |module: &Bound<'_, PyModule>, name: &str| -> PyResult<Py<PyType>> {
-            Ok(module.getattr(name)?.cast_into::<PyType>()?.unbind())
-        };
+        let class = |module: &Bound<'_, PyModule>, name: &str| Class::new(&module.getattr(name)?.cast_into()?);
         let detail = |name: &str| -> PyResult<_> { Ok(events.getattr(name)?.cast_into::<PyType>()?) };
         let state = |name: &str| -> PyResult<_> { Ok(states.getattr(name)?.cast_into::<PyType>()?) };
         let event = detail("Event")?;
@@ -231,11 +229,11 @@ impl Parts {
 }
 
 fn made<'py, const N: usize>(
-    kind: &Py<PyType>,
+    kind: &Class,
     py: Python<'py>,
     fields: [&Bound<'py, PyAny>; N],
 ) -> Done<Bound<'py, PyAny>> {
-    Ok(make(kind, py, fields.map(Bound::as_ptr))?.into_bound(py))
+    Ok(kind.make(py, fields.map(Bound::as_ptr))?.into_bound(py))
 }
 
 /// Sets a field of a state to a value that was looked at before: that it is plain, and that the state is of the class.

@@ -3,7 +3,7 @@
 use crate::ids::Ids;
 use crate::log_facts::{text, whole, Asked, Describer, Facts, Kind, Made, Severity};
 use crate::log_failures::Told;
-use crate::slots::{make, next_few, Slots};
+use crate::slots::{next_few, Class, Slots};
 use crate::slow::{SlowTwin, Success};
 use ahash::AHashMap;
 use pyo3::prelude::*;
@@ -47,7 +47,7 @@ struct Maker {
     offset: Slots<1>,
     no_bytes: Py<PyAny>,
     run: Slots<2>,
-    record: Py<PyType>,
+    record: Class,
     known: AHashMap<String, Known>,
     levels: [Py<PyString>; 5],
     no_extra: Py<PyDict>,
@@ -62,7 +62,7 @@ impl LogRecords {
         py: Python<'_>,
         events: &Bound<'_, PyModule>,
         outcomes: &Bound<'_, PyModule>,
-        record: Py<PyType>,
+        record: &Bound<'_, PyType>,
         run: &Bound<'_, PyType>,
         statuses: HashMap<String, String>,
         levels: HashMap<String, String>,
@@ -87,7 +87,7 @@ impl LogRecords {
             offset: Slots::new(&event, ["offset"])?,
             no_bytes: PyBytes::new(py, b"").into_any().unbind(),
             run: Slots::new(run, ["partition", "code_location"])?,
-            record,
+            record: Class::new(record)?,
             known: known.collect(),
             levels: LEVELS.map(|name| PyString::intern(py, name).unbind()),
             no_extra,
@@ -214,7 +214,7 @@ impl Maker {
             code_location.as_ptr(),
             facts.extra.as_ref().map_or(self.no_extra.as_ptr(), |extra| extra.as_ptr()),
         ];
-        Ok(Some((make(&self.record, py, fields)?, learns)))
+        Ok(Some((self.record.make(py, fields)?, learns)))
     }
 
     /// `pipeline.log_levels.log_level`.

@@ -163,6 +163,57 @@ pub fn next_few<'py>(all: &mut Bound<'py, PyIterator>, few: &mut Vec<Bound<'py, 
     Ok(!few.is_empty())
 }
 
+/// A class whose objects are made of their first fields, and of defaults for the others.
+///
+/// msgspec looks at each argument, at the garbage collector and at what its class may ask for beside; for a class that
+/// asks for none of it, an object is memory with references in it.
+pub struct Class {
+    kind: Py<PyType>,
+    places: Vec<isize>,
+    defaults: Vec<Py<PyAny>>, // of the last fields
+    least: usize,             // fields that have to be given, for a default of theirs is made anew each time
+}
+
+impl Class {
+    /// TypeError for a class whose fields are not in slots.
+    pub fn new(kind: &Bound<'_, PyType>) -> PyResult<Self> {
+        let names: Vec<String> = kind.getattr("__struct_fields__")?.extract()?;
+        let defaults: Vec<Py<PyAny>> = kind.getattr("__struct_defaults__")?.extract()?;
+        let places = names.iter().map(|name| Ok(Slots::<1>::new(kind, [name])?.places[0]));
+        let places: Vec<isize> = places.collect::<PyResult<_>>()?;
+        // SAFETY: any class has flags.
+        let tracked = unsafe { ffi::PyType_HasFeature(kind.as_type_ptr(), ffi::Py_TPFLAGS_HAVE_GC) != 0 };
+        let plain = defaults.iter().rev().take_while(|value| is_plain(value.bind(kind.py()))).count();
+        let special = tracked || kind.hasattr("__post_init__")?;
+        let least = if special { usize::MAX } else { places.len() - plain };
+        Ok(Self { kind: kind.clone().unbind(), places, defaults, least })
+    }
+
+    /// `Class(*fields)`.
+    #[inline]
+    pub fn make<const N: usize>(&self, py: Python<'_>, fields: [*mut ffi::PyObject; N]) -> PyResult<Py<PyAny>> {
+        if N < self.least || N > self.places.len() {
+            return make(&self.kind, py, fields);
+        }
+        let defaults = &self.defaults[N + self.defaults.len() - self.places.len()..];
+        // SAFETY: the memory is of the class's size, and zeros, which slots may be; the places are those of its slots;
+        // the pointers are of live objects that the caller holds, and each slot gets a reference of its own.
+        unsafe {
+            let made = ffi::PyType_GenericAlloc(self.kind.as_ptr().cast(), 0);
+            let made = Bound::from_owned_ptr_or_err(py, made)?;
+            let slot = |place: isize| made.as_ptr().byte_offset(place).cast::<*mut ffi::PyObject>();
+            for (field, &place) in fields.into_iter().zip(&self.places) {
+                ffi::Py_INCREF(field);
+                slot(place).write(field);
+            }
+            for (value, &place) in defaults.iter().zip(&self.places[N..]) {
+                slot(place).write(value.clone_ref(py).into_ptr());
+            }
+            Ok(made.unbind())
+        }
+    }
+}
+
 /// An object of a class from its fields in their order: `Class(*fields)` without a tuple.
 #[inline]
 pub fn make<const N: usize>(kind: &Py<PyType>, py: Python<'_>, fields: [*mut ffi::PyObject; N]) -> PyResult<Py<PyAny>> {

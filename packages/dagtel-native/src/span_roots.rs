@@ -2,7 +2,7 @@
 
 use crate::ids;
 use crate::log_facts::{text, whole};
-use crate::slots::{make, Slots};
+use crate::slots::{Class, Slots};
 use crate::span_shapes::{clipped, flag, name_of, Any, Made, Not, RunIds, Shapes};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -31,8 +31,8 @@ struct Names {
 pub struct Roots {
     names: Names,
     tag: String,
-    span: Py<PyType>,
-    link: Py<PyType>,
+    span: Class,
+    link: Class,
     facts: Slots<4>,
     results: HashMap<String, Py<PyAny>>,
     reasons: HashMap<String, Py<PyAny>>,
@@ -66,8 +66,8 @@ impl Roots {
                 started: name("EVENT_RUN_STARTED")?,
             },
             tag: names.getattr("RUN_TAG")?.extract()?,
-            span: kind("Span")?.unbind(),
-            link: kind("SpanLink")?.unbind(),
+            span: Class::new(&kind("Span")?)?,
+            link: Class::new(&kind("SpanLink")?)?,
             facts: Slots::new(&kind("RunFacts")?, ["partition", "backfill", "tags", "parent_run_id"])?,
             results: shapes.getattr("_RUN_RESULTS")?.extract()?,
             reasons: shapes.getattr("_REASONS")?.extract()?,
@@ -159,7 +159,7 @@ impl Roots {
             told.as_ptr(),
             flag(py, status_text == "success"),
         ];
-        Ok(make(&self.span, py, fields)?)
+        Ok(self.span.make(py, fields)?)
     }
 
     /// A run's ids; it is not "".
@@ -176,7 +176,7 @@ impl Roots {
         let ids = self.ids(parent, name)?;
         let attributes = PyDict::new(py);
         attributes.set_item(&self.names.link_type, &self.names.parent)?;
-        Ok(make(&self.link, py, [ids.trace.as_ptr(), ids.root.as_ptr(), attributes.as_ptr()])?)
+        Ok(self.link.make(py, [ids.trace.as_ptr(), ids.root.as_ptr(), attributes.as_ptr()])?)
     }
 
     fn put_tags(&self, attributes: &Bound<'_, PyDict>, tags: &Any<'_>) -> Made<()> {

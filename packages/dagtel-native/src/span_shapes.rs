@@ -2,7 +2,7 @@
 
 use crate::ids;
 use crate::log_facts::{text, whole};
-use crate::slots::{make, Slots};
+use crate::slots::{Class, Slots};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple, PyType};
 use std::collections::{HashMap, HashSet};
@@ -120,10 +120,10 @@ impl Names {
 /// Makes spans and span events of the common outcomes.
 pub struct Shapes {
     names: Names,
-    span: Py<PyType>,
-    event: Py<PyType>,
+    span: Class,
+    event: Class,
     time: Slots<1>,
-    link: Py<PyType>,
+    link: Class,
     inner: Slots<9>,
     error: Slots<3>,
     catalog: Slots<1>,
@@ -145,10 +145,10 @@ impl Shapes {
         let names = Names::new(&shapes.getattr("names")?)?;
         Ok(Self {
             names,
-            span: kind("Span")?.unbind(),
-            event: kind("SpanEvent")?.unbind(),
+            span: Class::new(&kind("Span")?)?,
+            event: Class::new(&kind("SpanEvent")?)?,
             time: Slots::new(&kind("SpanEvent")?, ["at_ns"])?,
-            link: kind("SpanLink")?.unbind(),
+            link: Class::new(&kind("SpanLink")?)?,
             inner: Slots::new(&kind("InnerEnded")?, INNER)?,
             error: Slots::new(&kind("ErrorInfo")?, ["type", "message", "stack"])?,
             catalog: Slots::new(&kind("Catalog")?, ["assets"])?,
@@ -222,7 +222,7 @@ impl Shapes {
             let before = PyString::new(py, ids::step_span(&ids.run, step_text, number - 1).text());
             let kind = PyDict::new(py);
             kind.set_item(&names.link_type, &names.previous)?;
-            PyTuple::new(py, [make(&self.link, py, [ids.trace.as_ptr(), before.as_ptr(), kind.as_ptr()])?])?
+            PyTuple::new(py, [self.link.make(py, [ids.trace.as_ptr(), before.as_ptr(), kind.as_ptr()])?])?
         };
         let id = PyString::new(py, ids::step_span(&ids.run, step_text, number).text()).into_any();
         let fields = [
@@ -240,7 +240,7 @@ impl Shapes {
             told.as_ptr(),
             flag(py, status_text == "success"),
         ];
-        Ok((make(&self.span, py, fields)?, id))
+        Ok((self.span.make(py, fields)?, id))
     }
 
     /// `inner_spans` of a run's, in place.
@@ -319,7 +319,7 @@ impl Shapes {
             told.as_ptr(),
             flag(py, false),
         ];
-        Ok(make(&self.span, py, fields)?)
+        Ok(self.span.make(py, fields)?)
     }
 
     /// `exception` and `_status` of an error; its type becomes an attribute of the span.
@@ -346,7 +346,7 @@ impl Shapes {
 
     pub fn event<'py>(&self, name: &Py<PyAny>, at_ns: &Any<'py>, attributes: &Bound<'py, PyDict>) -> Made<Any<'py>> {
         let py = at_ns.py();
-        Ok(make(&self.event, py, [name.as_ptr(), at_ns.as_ptr(), attributes.as_ptr()])?.into_bound(py))
+        Ok(self.event.make(py, [name.as_ptr(), at_ns.as_ptr(), attributes.as_ptr()])?.into_bound(py))
     }
 
     /// Span events by their time.
