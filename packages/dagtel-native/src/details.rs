@@ -1,20 +1,19 @@
 //! `receivers.wire_details`: the part of an event that is its type's own.
 
-use crate::errors::Errors;
+use crate::errors::{Errors, WireError};
 use crate::nanos::nanos;
 use crate::plain;
+use crate::scan::Quoted;
+use crate::shapes::{duration_ms, AssetEvent, Check, CheckPlanned, Engine, Entries, Planned};
 use crate::slots::Class;
 use crate::texts::Texts;
-use crate::wire::{
-    object, optional, or_empty, AssetEvent, Check, CheckPlanned, Engine, Enqueued, Expectation, Failed, Freshness, Io,
-    Labelled, Materialization, Object, Observation, Pairs, Planned, Success, Text,
-};
+use crate::wire::{object, optional, or_empty, Enqueued, Expectation, Failed, Freshness, Io, Object, Text};
 use ahash::AHashMap;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyType};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyString, PyType};
 use serde_json::from_str;
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 pub const NULL: &str = "null";
 
@@ -128,39 +127,40 @@ impl Details {
         match way {
             Way::Nothing | Way::Python => Ok(None),
             Way::Planned => {
-                let Ok(found) = object::<Planned<'_>>(data) else { return Ok(None) };
-                let asset = texts.get(py, &found.asset_key.0.joined());
-                let partition = either(py, texts, &found.partition);
+                let Some(found) = Planned::of(data) else { return Ok(None) };
+                let Some(partition) = either(py, texts, found.partition) else { return Ok(None) };
+                let asset = texts.get(py, &found.asset);
                 self.planned.make(py, [asset.as_ptr(), partition.as_ptr()]).map(Some)
             }
             Way::CheckPlanned => {
-                let Ok(found) = object::<CheckPlanned<'_>>(data) else { return Ok(None) };
-                let asset = texts.get(py, &found.asset_key.0.joined());
-                let check = texts.get(py, &found.check_name.0);
+                let Some(found) = CheckPlanned::of(data) else { return Ok(None) };
+                let Some(check) = found.check.text() else { return Ok(None) };
+                let (asset, check) = (texts.get(py, &found.asset), texts.get(py, &check));
                 self.check_planned.make(py, [asset.as_ptr(), check.as_ptr()]).map(Some)
             }
             Way::Succeeded => {
-                let Ok(found) = object::<Success>(data) else { return Ok(None) };
-                let took = PyFloat::new(py, found.duration_ms);
-                self.succeeded.make(py, [took.as_ptr()]).map(Some)
+                let Some(ms) = duration_ms(data) else { return Ok(None) };
+                self.succeeded.make(py, [PyFloat::new(py, ms).as_ptr()]).map(Some)
             }
             Way::Marker => {
-                let Ok(found) = optional::<Engine<'_>>(data) else { return Ok(None) };
-                let start = texts.get(py, or_empty(&found.marker_start));
-                let end = texts.get(py, or_empty(&found.marker_end));
-                let error = self.errors.told(py, texts, &found.error)?;
+                let Some(found) = Engine::of(data) else { return Ok(None) };
+                let Some([start, end]) = said(py, texts, [found.start, found.end]) else { return Ok(None) };
+                let Ok(error) = from_str::<Option<Object<WireError<'_>>>>(found.error.unwrap_or(NULL)) else {
+                    return Ok(None);
+                };
+                let error = self.errors.told(py, texts, &error)?;
                 self.marker.make(py, [start.as_ptr(), end.as_ptr(), error.as_ptr()]).map(Some)
             }
             Way::Materialized => {
-                let Ok(found) = object::<Materialization<'_>>(data) else { return Ok(None) };
-                self.asset_event(py, texts, &found.materialization.0, false)
+                let Some(found) = AssetEvent::of(data, "materialization") else { return Ok(None) };
+                self.asset_event(py, texts, &found, false)
             }
             Way::Observed => {
-                let Ok(found) = object::<Observation<'_>>(data) else { return Ok(None) };
-                self.asset_event(py, texts, &found.asset_observation.0, true)
+                let Some(found) = AssetEvent::of(data, "asset_observation") else { return Ok(None) };
+                self.asset_event(py, texts, &found, true)
             }
             Way::Check => {
-                let Ok(found) = object::<Check<'_>>(data) else { return Ok(None) };
+                let Some(found) = Check::of(data) else { return Ok(None) };
                 self.checked(py, texts, &found)
             }
             Way::StepFailed | Way::RetryScheduled | Way::HookFailed | Way::RunFailed | Way::RunCanceled => {
@@ -177,7 +177,10 @@ impl Details {
                 let Ok(found) = optional::<Enqueued<'_>>(data) else { return Ok(None) };
                 let location = texts.get(py, or_empty(&found.code_location_name));
                 let repository = texts.get(py, or_empty(&found.repository_name));
-                let partition = either(py, texts, &found.partition_key);
+                let partition = match &found.partition_key {
+                    Some(text) => texts.get(py, &text.0).into_any(),
+                    None => py.None(),
+                };
                 self.run_queued.make(py, [location.as_ptr(), repository.as_ptr(), partition.as_ptr()]).map(Some)
             }
             Way::FreshnessChanged => {
@@ -230,44 +233,44 @@ impl Details {
         found: &AssetEvent<'_>,
         observed: bool,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let Some(metadata) = self.metadata(py, texts, given(found.metadata_entries).or(found.metadata))? else {
+        let Some(metadata) = self.metadata(py, texts, &found.metadata)? else { return Ok(None) };
+        let tags = PyDict::new(py);
+        for pair in &found.tags {
+            let Some([name, value]) = said(py, texts, [Some(pair.0), Some(pair.1)]) else { return Ok(None) };
+            tags.set_item(name, value)?;
+        }
+        let (Some(partition), Some(description)) =
+            (either(py, texts, found.partition), either(py, texts, found.description))
+        else {
             return Ok(None);
         };
-        let tags = PyDict::new(py);
-        for (name, value) in found.tags.iter().flat_map(|tags| &tags.0) {
-            tags.set_item(texts.get(py, &name.0), texts.get(py, &value.0))?;
-        }
-        let asset = texts.get(py, &found.asset_key.0.joined());
-        let partition = either(py, texts, &found.partition);
+        let asset = texts.get(py, &found.asset);
         let (asset, partition, metadata, tags) = (asset.as_ptr(), partition.as_ptr(), metadata.as_ptr(), tags.as_ptr());
         if observed {
             return self.observed.make(py, [asset, partition, metadata, tags]).map(Some);
         }
-        let description = either(py, texts, &found.description);
-        let fields = [asset, partition, metadata, tags, description.as_ptr()];
-        self.materialized.make(py, fields).map(Some)
+        self.materialized.make(py, [asset, partition, metadata, tags, description.as_ptr()]).map(Some)
     }
 
     fn checked(&mut self, py: Python<'_>, texts: &mut Texts, found: &Check<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let Some(passed) = found.success.or(found.passed) else { return Ok(None) };
-        let severity = found.severity.0.name.0.rsplit('.').next().unwrap_or_default();
+        let (Some(check), Some(severity)) = (found.check.text(), found.severity.text()) else { return Ok(None) };
+        let severity = severity.rsplit('.').next().unwrap_or_default();
         if severity.is_empty() {
             return Ok(None);
         }
-        let Some(metadata) = self.metadata(py, texts, given(found.metadata).or(found.metadata_entries))? else {
+        let Some(metadata) = self.metadata(py, texts, &found.metadata)? else { return Ok(None) };
+        let (Some(partition), Some(description)) =
+            (either(py, texts, found.partition), either(py, texts, found.description))
+        else {
             return Ok(None);
         };
-        let asset = texts.get(py, &found.asset_key.0.joined());
-        let check = texts.get(py, &found.check_name.0);
-        let severity = texts.get(py, severity);
-        let partition = either(py, texts, &found.partition);
-        let description = either(py, texts, &found.description);
+        let (asset, check, severity) = (texts.get(py, &found.asset), texts.get(py, &check), texts.get(py, severity));
         let fields = [
             asset.as_ptr(),
             check.as_ptr(),
-            PyBool::new(py, passed).as_ptr(),
+            PyBool::new(py, found.passed).as_ptr(),
             severity.as_ptr(),
-            PyBool::new(py, found.blocking.unwrap_or(false)).as_ptr(),
+            PyBool::new(py, found.blocking).as_ptr(),
             partition.as_ptr(),
             description.as_ptr(),
             metadata.as_ptr(),
@@ -280,26 +283,12 @@ impl Details {
         &mut self,
         py: Python<'py>,
         texts: &mut Texts,
-        raw: Option<&RawValue>,
+        entries: &Entries<'_>,
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
         let found = PyDict::new(py);
-        let text = raw.map_or(NULL, RawValue::get);
-        if text.len() <= NULL.len() {
-            return Ok(Some(found));
-        }
-        if text.starts_with('[') {
-            let Ok(entries) = from_str::<Vec<Object<Labelled<'_>>>>(text) else { return Ok(None) };
-            for entry in &entries {
-                let value = self.value(py, texts, entry.0.entry_data.get())?;
-                found.set_item(texts.get(py, &entry.0.label.0), value)?;
-            }
-        } else {
-            let Ok(values) = from_str::<Pairs<Text<'_>, &RawValue>>(text) else { return Ok(None) };
-            for (label, data) in &values.0 {
-                if label.0 != "__class__" {
-                    found.set_item(texts.get(py, &label.0), self.value(py, texts, data.get())?)?;
-                }
-            }
+        for (label, data) in entries {
+            let Some(label) = label.text() else { return Ok(None) };
+            found.set_item(texts.get(py, &label), self.value(py, texts, data)?)?;
         }
         Ok(Some(found))
     }
@@ -312,17 +301,21 @@ impl Details {
     }
 }
 
-/// What is there and not null.
-fn given(raw: Option<&RawValue>) -> Option<&RawValue> {
-    raw.filter(|raw| raw.get() != NULL)
-}
-
 /// The first text that is there and not empty, else "".
 fn first<'t>(texts: [&'t Option<Text<'_>>; 2]) -> &'t str {
     texts.into_iter().map(or_empty).find(|text| !text.is_empty()).unwrap_or_default()
 }
 
-/// The text or Python's None.
-fn either(py: Python<'_>, texts: &mut Texts, text: &Option<Text<'_>>) -> Py<PyAny> {
-    text.as_ref().map_or_else(|| py.None(), |text| texts.get(py, &text.0).into_any())
+/// The text or Python's None; None for one that Python has to look at.
+fn either(py: Python<'_>, texts: &mut Texts, text: Option<Quoted<'_>>) -> Option<Py<PyAny>> {
+    match text {
+        None => Some(py.None()),
+        Some(text) => Some(texts.get(py, &text.text()?).into_any()),
+    }
+}
+
+/// The texts, "" for those that are not there; None if Python has to look at one.
+fn said(py: Python<'_>, texts: &mut Texts, parts: [Option<Quoted<'_>>; 2]) -> Option<[Py<PyString>; 2]> {
+    let [first, second] = parts.map(|part| part.map_or(Some(Cow::Borrowed("")), Quoted::text));
+    Some([texts.get(py, &first?), texts.get(py, &second?)])
 }

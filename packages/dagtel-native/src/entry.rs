@@ -2,6 +2,7 @@
 
 use crate::details::NULL;
 use crate::scan::{Quoted, Scanner};
+use crate::shapes::Field;
 
 pub struct DagsterEvent<'a> {
     pub class: Quoted<'a>,
@@ -27,27 +28,13 @@ pub struct Entry<'a> {
     pub dagster_event: Option<DagsterEvent<'a>>,
 }
 
-/// A field that stands there once at most.
-struct Field<T>(Option<T>);
-
-impl<T> Field<T> {
-    #[inline]
-    fn set(&mut self, value: Option<T>) -> Option<()> {
-        if self.0.is_some() {
-            return None;
-        }
-        self.0 = Some(value?);
-        Some(())
-    }
-}
-
 impl<'a> Entry<'a> {
     /// None for anything but JSON of an entry with all that every version wrote, and for a field that stands there twice.
     pub fn of(text: &'a str) -> Option<Self> {
         let (mut class, mut error_info, mut level, mut user_message) =
-            (Field(None), Field(None), Field(None), Field(None));
-        let (mut run_id, mut timestamp, mut step_key) = (Field(None), Field(None), Field(None));
-        let (mut pipeline_name, mut job_name, mut dagster_event) = (Field(None), Field(None), Field(None));
+            (Field::new(), Field::new(), Field::new(), Field::new());
+        let (mut run_id, mut timestamp, mut step_key) = (Field::new(), Field::new(), Field::new());
+        let (mut pipeline_name, mut job_name, mut dagster_event) = (Field::new(), Field::new(), Field::new());
         let mut scanner = Scanner::new(text);
         scanner.object(|name, at| match name {
             "__class__" => class.set(at.string()),
@@ -65,16 +52,16 @@ impl<'a> Entry<'a> {
         })?;
         scanner.is_at_end().then_some(())?;
         Some(Self {
-            class: class.0?,
-            error_info: error_info.0?,
-            level: level.0?,
-            user_message: user_message.0?,
-            run_id: run_id.0?,
-            timestamp: timestamp.0?,
-            step_key: step_key.0.flatten(),
-            pipeline_name: pipeline_name.0.flatten(),
-            job_name: job_name.0.flatten(),
-            dagster_event: dagster_event.0.flatten(),
+            class: class.get()?,
+            error_info: error_info.get()?,
+            level: level.get()?,
+            user_message: user_message.get()?,
+            run_id: run_id.get()?,
+            timestamp: timestamp.get()?,
+            step_key: step_key.given(),
+            pipeline_name: pipeline_name.given(),
+            job_name: job_name.given(),
+            dagster_event: dagster_event.given(),
         })
     }
 }
@@ -84,9 +71,9 @@ impl<'a> DagsterEvent<'a> {
         if at.peek()? == b'n' {
             return at.skip().map(|()| None);
         }
-        let (mut class, mut event_type_value, mut event_specific_data) = (Field(None), Field(None), Field(None));
-        let (mut message, mut pipeline_name, mut job_name) = (Field(None), Field(None), Field(None));
-        let (mut step_key, mut step_kind_value) = (Field(None), Field(None));
+        let (mut class, mut event_type_value, mut event_specific_data) = (Field::new(), Field::new(), Field::new());
+        let (mut message, mut pipeline_name, mut job_name) = (Field::new(), Field::new(), Field::new());
+        let (mut step_key, mut step_kind_value) = (Field::new(), Field::new());
         at.object(|name, at| match name {
             "__class__" => class.set(at.string()),
             "event_specific_data" => event_specific_data.set(at.value()),
@@ -100,14 +87,14 @@ impl<'a> DagsterEvent<'a> {
             _ => at.skip(),
         })?;
         Some(Some(Self {
-            class: class.0?,
-            event_type_value: event_type_value.0?,
-            event_specific_data: event_specific_data.0.unwrap_or(NULL),
-            message: message.0.flatten(),
-            pipeline_name: pipeline_name.0.flatten(),
-            job_name: job_name.0.flatten(),
-            step_key: step_key.0.flatten(),
-            step_kind_value: step_kind_value.0.flatten(),
+            class: class.get()?,
+            event_type_value: event_type_value.get()?,
+            event_specific_data: event_specific_data.get().unwrap_or(NULL),
+            message: message.given(),
+            pipeline_name: pipeline_name.given(),
+            job_name: job_name.given(),
+            step_key: step_key.given(),
+            step_kind_value: step_kind_value.given(),
         }))
     }
 }

@@ -34,6 +34,7 @@ mod otlp_spans;
 mod plain;
 mod records;
 mod scan;
+mod shapes;
 mod slots;
 mod slow;
 mod span_roots;

@@ -1,13 +1,12 @@
 //! Values of metadata as `receivers.wire_metadata` makes them plain: without Dagster's wrappers.
 
+use crate::scan::Scanner;
 use crate::texts::Texts;
-use crate::wire::{object, ColumnLineage, Object, Pairs, Text};
+use crate::wire::{object, ColumnLineage, Object, Text};
 use ahash::AHashMap;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyList, PyString};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::from_str;
-use serde_json::value::RawValue;
 use std::fmt;
 
 /// What is nested more deeply is Python's to cut.
@@ -22,13 +21,24 @@ pub fn value<'py>(
     payloads: &AHashMap<String, String>,
     json: &str,
 ) -> Option<Bound<'py, PyAny>> {
-    let data = from_str::<Pairs<Text<'_>, &RawValue>>(json).ok()?;
-    let field = |name: &str| data.0.iter().rev().find(|(key, _)| key.0 == name).map(|(_, raw)| raw.get());
-    let class = from_str::<Text<'_>>(field("__class__")?).ok()?;
-    if let Some(payload) = payloads.get(&*class.0) {
+    let (mut class, mut fields) = (None, Vec::with_capacity(4));
+    Scanner::new(json).object(|name, at| match name {
+        "" => None, // it may have escapes
+        "__class__" => {
+            class = Some(at.string()?);
+            Some(())
+        }
+        _ => {
+            fields.push((name, at.value()?));
+            Some(())
+        }
+    })?;
+    let field = |name: &str| fields.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| *value);
+    let class = class?.plain()?;
+    if let Some(payload) = payloads.get(class) {
         return plain(py, texts, field(payload)?);
     }
-    if class.0 == "TableColumnLineageMetadataValue" {
+    if class == "TableColumnLineageMetadataValue" {
         return lineage(py, texts, field("column_lineage")?);
     }
     None
@@ -36,6 +46,10 @@ pub fn value<'py>(
 
 /// A JSON text as a Python object, Dagster's wrappers taken off.
 fn plain<'py>(py: Python<'py>, texts: &mut Texts, json: &str) -> Option<Bound<'py, PyAny>> {
+    if json.starts_with('"') {
+        let text = Scanner::new(json).string()?.text()?;
+        return Some(texts.get(py, &text).into_bound(py).into_any());
+    }
     let mut from = serde_json::Deserializer::from_str(json);
     Plain { py, texts, depth: 0 }.deserialize(&mut from).ok()
 }

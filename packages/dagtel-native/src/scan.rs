@@ -79,22 +79,41 @@ impl<'a> Scanner<'a> {
     /// The fields of an object: `each(name, scanner)` goes past a field's value. A name with escapes is "".
     #[inline]
     pub fn object(&mut self, mut each: impl FnMut(&'a str, &mut Self) -> Option<()>) -> Option<()> {
-        self.take(b'{')?;
-        if self.peek()? == b'}' {
+        self.object_of(|name, at| each(name.plain().unwrap_or(""), at))
+    }
+
+    /// The same with names as they are written.
+    #[inline]
+    pub fn object_of(&mut self, mut each: impl FnMut(Quoted<'a>, &mut Self) -> Option<()>) -> Option<()> {
+        self.items(b'{', b'}', |at| {
+            let name = at.string()?;
+            at.take(b':')?;
+            each(name, at)
+        })
+    }
+
+    /// The items of an array: `each(scanner)` goes past one.
+    #[inline]
+    pub fn array(&mut self, each: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.items(b'[', b']', each)
+    }
+
+    #[inline]
+    fn items(&mut self, open: u8, close: u8, mut each: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.take(open)?;
+        if self.peek()? == close {
             self.at += 1;
             return Some(());
         }
         loop {
-            let name = self.string()?;
-            self.take(b':')?;
-            each(name.plain().unwrap_or(""), self)?;
-            match self.peek()? {
-                b',' => self.at += 1,
-                b'}' => {
-                    self.at += 1;
-                    return Some(());
-                }
-                _ => return None,
+            each(self)?;
+            let byte = self.peek()?;
+            self.at += 1;
+            if byte == close {
+                return Some(());
+            }
+            if byte != b',' {
+                return None;
             }
         }
     }

@@ -82,65 +82,6 @@ impl Key<'_> {
     }
 }
 
-#[derive(Deserialize)]
-pub struct Planned<'a> {
-    #[serde(borrow)]
-    pub asset_key: Object<Key<'a>>,
-    #[serde(borrow, default)]
-    pub partition: Option<Text<'a>>,
-}
-
-#[derive(Deserialize)]
-pub struct CheckPlanned<'a> {
-    #[serde(borrow)]
-    pub asset_key: Object<Key<'a>>,
-    #[serde(borrow)]
-    pub check_name: Text<'a>,
-}
-
-#[derive(Deserialize)]
-pub struct Success {
-    pub duration_ms: f64,
-}
-
-#[derive(Default, Deserialize)]
-pub struct Engine<'a> {
-    #[serde(borrow, default)]
-    pub error: Option<Object<WireError<'a>>>,
-    #[serde(borrow, default)]
-    pub marker_start: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub marker_end: Option<Text<'a>>,
-}
-
-#[derive(Deserialize)]
-pub struct AssetEvent<'a> {
-    #[serde(borrow)]
-    pub asset_key: Object<Key<'a>>,
-    #[serde(borrow, default)]
-    pub partition: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub description: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub metadata_entries: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub metadata: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub tags: Option<Pairs<Text<'a>, Text<'a>>>,
-}
-
-#[derive(Deserialize)]
-pub struct Materialization<'a> {
-    #[serde(borrow)]
-    pub materialization: Object<AssetEvent<'a>>,
-}
-
-#[derive(Deserialize)]
-pub struct Observation<'a> {
-    #[serde(borrow)]
-    pub asset_observation: Object<AssetEvent<'a>>,
-}
-
 #[derive(Default, Deserialize)]
 pub struct Failed<'a> {
     #[serde(borrow, default)]
@@ -244,30 +185,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Named<'a> {
     }
 }
 
-#[derive(Deserialize)]
-pub struct Check<'a> {
-    #[serde(borrow)]
-    pub asset_key: Object<Key<'a>>,
-    #[serde(borrow)]
-    pub check_name: Text<'a>,
-    #[serde(default)]
-    pub success: Option<bool>,
-    #[serde(default)]
-    pub passed: Option<bool>,
-    #[serde(borrow)]
-    pub severity: Object<Member<'a>>,
-    #[serde(default)]
-    pub blocking: Option<bool>,
-    #[serde(borrow, default)]
-    pub partition: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub description: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub metadata: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub metadata_entries: Option<&'a RawValue>,
-}
-
 /// An object as its pairs, in order.
 pub struct Pairs<K, V>(pub Vec<(K, V)>);
 
@@ -303,13 +220,4 @@ pub struct Column<'a> {
 pub struct ColumnLineage<'a> {
     #[serde(borrow)]
     pub deps_by_column: Pairs<Text<'a>, Vec<Object<Column<'a>>>>,
-}
-
-/// A labelled entry of metadata.
-#[derive(Deserialize)]
-pub struct Labelled<'a> {
-    #[serde(borrow)]
-    pub label: Text<'a>,
-    #[serde(borrow)]
-    pub entry_data: &'a RawValue,
 }
