@@ -138,7 +138,7 @@ class Driver:
                     lambda: self._write(Commit(acks=[ack], outbox=rows, epochs=fence.epochs(ack.shard)))
                 )
                 self._give_back([ack])
-                released(self._outboxes, rows, rows)
+                released(self._outboxes, {row.id: row.exporter for row in rows}, rows)
         else:
             self.engine.acknowledge(ack)
             self._wake.set()
@@ -286,11 +286,12 @@ class Driver:
         self._telemetry.commit.record(self._clock.monotonic() - began)
 
     async def _store(self, commit: Commit) -> None:
+        built = {row.id: row.exporter for row in commit.outbox}
         stored = await anyio.to_thread.run_sync(sealed, self._outboxes, commit.outbox)
         await self._write(msgspec.structs.replace(commit, outbox=stored))
         self.committed.update(commit.positions)
         self._give_back(commit.acks)
-        released(self._outboxes, commit.outbox, stored)
+        released(self._outboxes, built, stored)
         if commit.dead:
             dropped = await anyio.to_thread.run_sync(self._state.trim_dead_letters, self._cap)
             if dropped:

@@ -7,7 +7,7 @@ An item's way: `push` gathers it, `build` turns what has gathered into payloads,
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import anyio
@@ -26,26 +26,41 @@ log = logging.getLogger("dagtel.outbox")
 PIECE: Final = 1000
 """Items that an exporter whose payloads can be joined is given at once: a checkpoint, which pauses the intake, has no
 more of them left to build. 1,000 spans take 10 ms."""
+PORTION: Final = 8 << 20
+"""Bytes of payloads that are joined and sealed before the next ones are: a checkpoint of a busy second has 30 MiB of
+them, which would stand in memory a second time as what they were joined to."""
 _RECORDS: Final = frozenset(RECORDS)
 
 
-def sealed(outboxes: Mapping[str, "Outbox"], built: Iterable[OutboxRow]) -> list[OutboxRow]:
-    """Payloads of a checkpoint as they are stored (`Outbox.sealed`), in the order of their ids."""
+def sealed(outboxes: Mapping[str, "Outbox"], built: list[OutboxRow]) -> list[OutboxRow]:
+    """Payloads of a checkpoint as they are stored (`Outbox.sealed`), in the order of their ids. Takes them out of
+    `built`: nobody needs them as they were."""
     by_exporter: dict[str, list[OutboxRow]] = {}
     for row in built:
         by_exporter.setdefault(row.exporter, []).append(row)
+    built.clear()
     stored = (row for id, rows in by_exporter.items() for row in outboxes[id].sealed(rows))
     return sorted(stored, key=lambda row: row.id)
 
 
-def released(outboxes: Mapping[str, "Outbox"], built: Iterable[OutboxRow], stored: Sequence[OutboxRow]) -> None:
-    """These are stored now and may be sent; those that were built and are not among them were joined to others."""
+def released(outboxes: Mapping[str, "Outbox"], built: Mapping[int, str], stored: Sequence[OutboxRow]) -> None:
+    """These are stored now and may be sent. Of `built`, exporters by id, those that are not among them were joined to
+    others."""
     for id, outbox in outboxes.items() if stored else ():
         outbox.release([row for row in stored if row.exporter == id])
-    kept = {row.id for row in stored}
-    for row in built:
-        if row.id not in kept:
-            outboxes[row.exporter].acked(row.id)
+    for joined in built.keys() - {row.id for row in stored}:
+        outboxes[built[joined]].acked(joined)
+
+
+def _portion(rows: deque[OutboxRow]) -> list[OutboxRow]:
+    """The first rows, of PORTION bytes or little more, taken out."""
+    taken: list[OutboxRow] = []
+    size = 0
+    while rows and size < PORTION:
+        row = rows.popleft()
+        taken.append(row)
+        size += len(row.payload.body)
+    return taken
 
 
 class Edge:
@@ -167,24 +182,34 @@ class Outbox:
 
     # --- the committer's side ---
 
-    def sealed(self, built: Sequence[OutboxRow]) -> list[OutboxRow]:
-        """These payloads as they are stored: joined and compressed, where the exporter does so. Ids that are no more
-        there were joined to others. Called off the loop's thread: of 65,000 log lines joining takes 30 ms."""
-        few: list[OutboxRow] = []
-        by_shard: dict[str, list[OutboxRow]] = {}
+    def sealed(self, built: list[OutboxRow]) -> list[OutboxRow]:
+        """These payloads, which are taken out of `built`, as they are stored: joined and compressed, where the exporter
+        does so. Ids that are no more there were joined to others. Called off the loop's thread: of 65,000 log lines
+        joining takes 30 ms."""
+        alone: list[OutboxRow] = []
+        by_shard: dict[str, deque[OutboxRow]] = {}
         for row in built:
-            (few if self._stays_whole(row) else by_shard.setdefault(row.shard, [])).append(row)
+            if self._joins is None or self._stays_whole(row):
+                alone.append(row)
+            else:
+                by_shard.setdefault(row.shard, deque()).append(row)
+        built.clear()
+        stored = [self._compressed(row) for row in alone]
         for shard, rows in by_shard.items():
-            few += rows if self._joins is None or len(rows) < 2 else self._joined(rows, shard, self._joins)
-        return [self._compressed(row) for row in few]
+            while rows:
+                stored += map(self._compressed, self._joined(_portion(rows), shard))
+        return stored
 
     def _stays_whole(self, row: OutboxRow) -> bool:
         """Sealed already, or one of those that have an order or tell of somebody's life."""
         payload = row.payload
         return row.id in self._sealed or bool(payload.key or payload.life or payload.ends or payload.about)
 
-    def _joined(self, rows: list[OutboxRow], shard: str, exporter: Joins) -> list[OutboxRow]:
+    def _joined(self, rows: list[OutboxRow], shard: str) -> list[OutboxRow]:
         """The first ids stay, so that the order of ids is still that of building."""
+        exporter = self._joins
+        if exporter is None or len(rows) < 2:
+            return rows
         try:
             given = [row.payload for row in rows]
             payloads = exporter.joined(given, self.delivery.sending_queue.batch.max_size)

@@ -39,7 +39,7 @@ class Harness:
 
     def __init__(self, engine: Engine, store: StateStore, outboxes: dict[str, Outbox], workshop: Workshop) -> None:
         self.engine, self.store, self.outboxes, self.workshop = engine, store, outboxes, workshop
-        self._built: Sequence[OutboxRow] = ()
+        self._built: dict[int, str] = {}
 
     async def assign(self, *sources: str) -> dict[str, Position | None]:
         return await self.engine.assign(sources)
@@ -58,7 +58,7 @@ class Harness:
 
     def sealed(self, commit: Commit) -> Commit:
         """The same with its payloads as they are stored."""
-        self._built = commit.outbox
+        self._built = {row.id: row.exporter for row in commit.outbox}
         return msgspec.structs.replace(commit, outbox=sealed(self.outboxes, commit.outbox))
 
     async def commit(self) -> list[OutboxRow]:
@@ -69,7 +69,7 @@ class Harness:
         """Write a checkpoint, of now or of before."""
         self.store.commit(commit)
         released(self.outboxes, self._built, commit.outbox)
-        self._built = ()
+        self._built = {}
         return list(commit.outbox)
 
     async def reload(self, workshop: Workshop, bequest: Bequest = NOTHING_MOVED) -> list[OutboxRow]:

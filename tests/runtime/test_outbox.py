@@ -87,15 +87,35 @@ async def test_pieces_are_built_as_they_come_and_joined_for_the_checkpoint() -> 
         await outbox.push(records(first, first + 2), 0)
     outbox.build(0)
     built = outbox.take_built()
+    ids = [row.id for row in built]
     rows = sealed({"out": outbox}, built)
     assert [text for found in texts(rows) for text in found] == [str(n) for n in range(20)]
     assert all(row.payload.items <= 7 for row in rows)
     assert len(rows) == 4
     assert [row.id for row in rows] == sorted(row.id for row in rows)
-    assert len(outbox) == len(built) > len(rows)
-    released({"out": outbox}, built, rows)
+    assert not built, "nobody needs them as they were"
+    assert len(outbox) == len(ids) > len(rows)
+    released({"out": outbox}, dict.fromkeys(ids, "out"), rows)
     assert len(outbox) == len(rows)
     assert outbox.bytes == sum(len(row.payload.body) for row in rows)
+
+
+async def test_no_more_than_a_portion_is_joined_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all payloads of a checkpoint stand in memory twice, as what they were and as what they were joined to."""
+    monkeypatch.setattr(module, "PORTION", 2 * len(b'["0","1","2"]'))
+    exporter = Joining()
+    outbox = opened(exporter)
+    given: list[int] = []
+
+    def joined(payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
+        given.append(len(payloads))
+        return Joining.joined(exporter, payloads, most)
+
+    monkeypatch.setattr(exporter, "joined", joined)
+    await outbox.push(records(0, 9), 0)
+    outbox.build(0)
+    assert texts(outbox.sealed(outbox.take_built())) == numbers(0, 6, 9)
+    assert given == [2]
 
 
 async def test_payloads_of_several_shards_stay_apart() -> None:
