@@ -1,15 +1,16 @@
 """Many ids in little memory: 34 bytes each at a million, where a set of them and their bytes take 96.
 
-Ids come in chunks, numbered and 8 bytes an id, in the order in which they came. `_index` says where to look: a place
-for each value of an id's low bits holds the spot of the id that took it first. So three of four ids that are not here
-are done with by one look, and the fourth by another at what stands on that spot. An id whose place is taken by another
-stands `_beside`, in a plain set.
+Ids come in chunks, numbered and 8 bytes an id, in the order in which they came; stored they are shorter (`id_codes`).
+`_index` says where to look: a place for each value of an id's low bits holds the spot of the id that took it first. So
+three of four ids that are not here are done with by one look, and the fourth by another at what stands on that spot. An
+id whose place is taken by another stands `_beside`, in a plain set.
 
 Invariant: each id of each chunk is either on the spot that its place names, or beside. A place that is free says
 nothing of what is beside: who took it may have been struck out before.
 
 Tried and left: chunks sorted and searched, behind an index of a byte (22 bytes an id, 0.5 µs more). Not exact: a filter
-of Bloom's. The twin, `dagtel_native.IdChunks`, holds ids instead of spots, in 22 bytes each.
+of Bloom's. The twin, `dagtel_native.IdChunks`, holds ids instead of spots, in 14 bytes each, and chunks as they are
+stored.
 """
 
 from array import array
@@ -17,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from itertools import compress
 from operator import itemgetter
 from typing import Final
+
+from processors.id_codes import decoded, encoded
 
 PLACES: Final = 4
 """Places for an id, at least: some eighth of the ids is beside."""
@@ -42,10 +45,10 @@ class Ids:
         self._last = -1
         self._changed: list[int] = []
         for number in sorted(stored):
-            self._begin(number, memoryview(stored[number]).cast("Q"))
+            self._begin(number, decoded(stored[number]))
         if stored:
-            self._open = array("Q", stored[self._last])
-            self._chunks[self._at[self._last]] = self._open
+            at = self._at[self._last]
+            self._open = self._chunks[at] = array("Q", self._chunks[at])
 
     def __len__(self) -> int:
         return self._count
@@ -106,10 +109,10 @@ class Ids:
         taken = []
         for number in self._changed:
             at = self._at[number]
-            ids = array("Q", self._chunks[at]).tobytes()
+            ids = encoded(self._chunks[at])
             taken.append((number, ids))
-            if number != self._last:
-                self._chunks[at] = memoryview(ids).cast("Q")  # the stored bytes themselves: one copy for both
+            if number != self._last and len(ids) > len(self._chunks[at]) * self._open.itemsize:  # they are in it
+                self._chunks[at] = decoded(ids)  # of the stored bytes themselves: one copy for both
         self._changed = []
         return taken
 

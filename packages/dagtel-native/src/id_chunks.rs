@@ -1,23 +1,23 @@
 //! `processors.redelivery_ids.Ids`: many ids in little memory, which come and go in chunks.
 
+use crate::id_codes::{decoded, encoded};
 use crate::id_table::IdTable;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySet};
 use std::collections::{BTreeMap, VecDeque};
 
-const BYTES: usize = size_of::<u64>();
 /// Room is made at once for no more than this; for more when they come.
 const AT_ONCE: usize = 1 << 22;
 
-/// Ids of a chunk, in the order in which they came.
+/// Ids of a chunk.
 enum Held {
     Open(Vec<u64>),
-    /// As they are stored: one copy for both.
+    /// Full, and as they are stored: one copy for both.
     Stored(Py<PyBytes>),
 }
 
-/// The same as the Python class, in 22 bytes an id: the table holds the ids, not where they stand.
+/// The same as the Python class, in 14 bytes an id and its code: the table holds the ids, not where they stand.
 #[pyclass]
 pub struct IdChunks {
     size: usize,
@@ -44,9 +44,7 @@ impl IdChunks {
         for (number, bytes) in stored {
             let chunk = numbers(bytes.as_bytes(py))?;
             ids.known.reserve(chunk.len())?;
-            chunk.iter().for_each(|id| {
-                ids.known.insert(*id);
-            });
+            ids.known.add_all(&chunk);
             ids.count += chunk.len();
             ids.last = number;
             ids.chunks.push_back((number, Held::Stored(bytes)));
@@ -64,14 +62,14 @@ impl IdChunks {
     }
 
     /// Add these ids if none of them is here and each stands once, else none; whether it did.
-    fn take_new(&mut self, ids: Vec<u64>) -> PyResult<bool> {
+    fn take_new(&mut self, py: Python<'_>, ids: Vec<u64>) -> PyResult<bool> {
         self.known.reserve(ids.len())?;
         let new = self.known.add_new(&ids);
         if new < ids.len() {
             self.known.remove_all(&ids[..new]);
             return Ok(false);
         }
-        self.append(&ids);
+        self.append(py, &ids);
         Ok(true)
     }
 
@@ -86,7 +84,7 @@ impl IdChunks {
             found.extend(others.first());
             rest = others.get(1..).unwrap_or_default();
         }
-        self.append(&fresh);
+        self.append(py, &fresh);
         PySet::new(py, found)
     }
 
@@ -94,18 +92,15 @@ impl IdChunks {
     fn take_changed<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let taken = PyList::empty(py);
         let Some(oldest) = self.changed.first().copied() else { return Ok(taken) };
-        for (number, held) in self.chunks.iter_mut().skip_while(|(number, _)| *number < oldest) {
+        for (number, held) in self.chunks.iter().skip_while(|(number, _)| *number < oldest) {
             if self.changed.binary_search(number).is_err() {
                 continue;
             }
             let stored = match held {
-                Held::Open(ids) => bytes(py, ids),
+                Held::Open(ids) => PyBytes::new(py, &encoded(ids)).unbind(),
                 Held::Stored(stored) => stored.clone_ref(py),
             };
-            taken.append((*number, stored.clone_ref(py)))?;
-            if *number != self.last {
-                *held = Held::Stored(stored);
-            }
+            taken.append((*number, stored))?;
         }
         self.changed.clear();
         Ok(taken)
@@ -133,36 +128,28 @@ impl IdChunks {
 
 impl IdChunks {
     /// To the last chunk, and to new ones where it is full.
-    fn append(&mut self, mut ids: &[u64]) {
+    fn append(&mut self, py: Python<'_>, mut ids: &[u64]) {
         self.count += ids.len();
         while !ids.is_empty() {
-            let open = match self.chunks.back_mut() {
-                Some((_, Held::Open(open))) if open.len() < self.size => open,
-                _ => {
-                    self.last += 1;
-                    self.chunks.push_back((self.last, Held::Open(Vec::new())));
-                    continue;
-                }
+            let Some((_, held @ Held::Open(_))) = self.chunks.back_mut() else {
+                self.last += 1;
+                self.chunks.push_back((self.last, Held::Open(Vec::new())));
+                continue;
             };
-            let (part, others) = ids.split_at(ids.len().min(self.size - open.len()));
+            let Held::Open(open) = held else { return };
+            let (part, others) = ids.split_at(ids.len().min(self.size.saturating_sub(open.len())));
             open.extend_from_slice(part);
             ids = others;
-            if self.changed.last() != Some(&self.last) {
+            if !part.is_empty() && self.changed.last() != Some(&self.last) {
                 self.changed.push(self.last);
+            }
+            if open.len() >= self.size {
+                *held = Held::Stored(PyBytes::new(py, &encoded(open)).unbind());
             }
         }
     }
 }
 
 fn numbers(stored: &[u8]) -> PyResult<Vec<u64>> {
-    let (ids, rest) = stored.as_chunks::<BYTES>();
-    if !rest.is_empty() {
-        return Err(PyValueError::new_err("a stored chunk of ids ends within one"));
-    }
-    Ok(ids.iter().map(|id| u64::from_ne_bytes(*id)).collect())
-}
-
-fn bytes(py: Python<'_>, ids: &[u64]) -> Py<PyBytes> {
-    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_ne_bytes()).collect();
-    PyBytes::new(py, &bytes).unbind()
+    decoded(stored).ok_or_else(|| PyValueError::new_err("a stored chunk of ids is damaged"))
 }

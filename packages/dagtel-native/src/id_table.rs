@@ -44,6 +44,13 @@ impl IdTable {
         ids.len()
     }
 
+    /// Adds the numbers, for which there is room, where they are not there yet.
+    pub fn add_all(&mut self, mut ids: &[u64]) {
+        while !ids.is_empty() {
+            ids = ids.get(self.add_new(ids) + 1..).unwrap_or_default();
+        }
+    }
+
     /// Adds one for which there is room; false if it is there.
     #[inline]
     pub fn insert(&mut self, id: u64) -> bool {

@@ -11,6 +11,7 @@ mod errors;
 mod event_ids;
 mod events;
 mod id_chunks;
+mod id_codes;
 mod id_table;
 mod ids;
 mod json;
