@@ -26,7 +26,7 @@ log = logging.getLogger("dagtel.outbox")
 PIECE: Final = 1000
 """Items that an exporter whose payloads can be joined is given at once: a checkpoint, which pauses the intake, has no
 more of them left to build. 1,000 spans take 10 ms."""
-PORTION: Final = 8 << 20
+PORTION: Final = 4 << 20
 """Bytes of payloads that are joined and sealed before the next ones are: a checkpoint of a busy second has 30 MiB of
 them, which would stand in memory a second time as what they were joined to."""
 _RECORDS: Final = frozenset(RECORDS)

@@ -3,6 +3,7 @@
 use crate::ids;
 use crate::log_facts::{text, whole};
 use crate::slots::{Class, Slots};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple, PyType};
 use std::collections::{HashMap, HashSet};
@@ -208,7 +209,7 @@ impl Shapes {
         }
         let failed = matches!(status_text, "failure" | "retry");
         let mut events = events.map_or_else(|| PyTuple::empty(py), |events| events.to_tuple());
-        let mut told = if failed { PyString::intern(py, "step failed").into_any() } else { py.None().into_bound(py) };
+        let mut told = if failed { intern!(py, "step failed").clone().into_any() } else { py.None().into_bound(py) };
         if !error.is_none() {
             let (exception, status) = self.exception(error, at_ns, &attributes, true)?;
             events = PyTuple::new(py, events.iter().chain([exception]).collect::<Vec<_>>())?;
