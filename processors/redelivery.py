@@ -41,7 +41,7 @@ class RedeliveryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     remember: int = 1_000_000
     """Events remembered in each shard. A million take about 35 MB of memory (16 with `dagtel-native`) and 1.5 MB of
-    state; without storage ids 8 MB more of both."""
+    state, or 8 where they have no storage ids."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What is wrong with the options beyond their types."""
