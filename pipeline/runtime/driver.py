@@ -2,14 +2,14 @@
 
 One task drives the engine. Receivers and side inputs only leave messages; the committer writes a checkpoint off the
 loop's thread while the driver goes on with the next reads. At most one checkpoint is on its way. A checkpoint is
-due `interval` after the last when something changed, sooner (`URGENT_S`) when a notifier has something to say. Even
-then barriers take at most a tenth of the time.
+due `interval` after the last when something changed, sooner (`URGENT_S`) when a notifier has something to say or much
+waits to be stored (`HEAVY`). Even then barriers take at most a tenth of the time.
 """
 
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
@@ -46,6 +46,11 @@ class ReadMessage(msgspec.Struct):
 
     receiver: str
     read: Read[Any]
+
+
+HEAVY: Final = 12 << 20
+"""Bytes of payloads for which a checkpoint does not wait any longer: they stand in memory as they are built, and what
+is under way is then bounded by bytes and not by how much a second brings."""
 
 
 class Driver:
@@ -249,7 +254,8 @@ class Driver:
 
     def _due_in(self) -> float:
         urgent = max(URGENT_S, URGENT_SHARE * self._pause)
-        pace = min(urgent, self._interval_s) if self._urgent else self._interval_s
+        soon = self._urgent or sum(outbox.unsealed for outbox in self._outboxes.values()) >= HEAVY
+        pace = min(urgent, self._interval_s) if soon else self._interval_s
         return self._last + pace - self._clock.monotonic()
 
     async def _checkpoint_if_due(self) -> None:

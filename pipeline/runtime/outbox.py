@@ -97,6 +97,8 @@ class Outbox:
         self.bytes = 0
         """Bytes of all payloads that are built and not acknowledged yet, in memory and on disk."""
         self.dropped = 0
+        self.unsealed = 0
+        """Bytes of payloads that wait for the next checkpoint."""
         self._joins: Joins | None = exporter if isinstance(exporter, Joins) else None
         self._ids, self._dead, self._urge = ids, dead, urge
         self.place = ""
@@ -148,6 +150,7 @@ class Outbox:
     def take_built(self) -> list[OutboxRow]:
         """The payloads built since the last time, for the checkpoint."""
         built, self._built = self._built, []
+        self.unsealed = 0
         return built
 
     def aside(self, items: Sequence[Any], now_ns: int, shard: str) -> list[OutboxRow]:
@@ -177,6 +180,7 @@ class Outbox:
     def _put(self, payload: Payload, shard: str) -> int:
         row = OutboxRow(self._ids.next(), self.id, payload, shard)
         self._built.append(row)
+        self.unsealed += len(payload.body)
         self._account(row.id, len(payload.body))
         return row.id
 

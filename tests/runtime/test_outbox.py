@@ -86,7 +86,9 @@ async def test_pieces_are_built_as_they_come_and_joined_for_the_checkpoint() -> 
     for first in range(0, 20, 2):
         await outbox.push(records(first, first + 2), 0)
     outbox.build(0)
+    assert outbox.unsealed == outbox.bytes > 0
     built = outbox.take_built()
+    assert outbox.unsealed == 0
     ids = [row.id for row in built]
     rows = sealed({"out": outbox}, built)
     assert [text for found in texts(rows) for text in found] == [str(n) for n in range(20)]
