@@ -43,8 +43,9 @@ _CONTROL: Final = 0x20
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
-    """The records of a batch, of which there is one at least; `offset` is the last one's."""
+    """The records of a batch, one at least; `first` is the offset of the first of them, `offset` that of the last."""
 
+    first: int
     offset: int
     records: Sequence[KafkaRecord]
 
@@ -112,13 +113,14 @@ class _Batch:
         return bool(self.theirs.validate_crc()) if known is None else known
 
     def __iter__(self) -> Iterator[Run]:
-        records: Sequence[KafkaRecord] | None = None
-        if _READER is not None:
-            records = _READER.records(self._part.whole, self._part.start)
-        if records is None:
-            records = [KafkaRecord(r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ())) for r in self.theirs]
+        found = None if _READER is None else _READER.records(self._part.whole, self._part.start)
+        if found is not None:
+            if (ends := found.ends()) is not None:
+                yield Run(*ends, found)
+            return
+        records = [KafkaRecord(r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ())) for r in self.theirs]
         if records:
-            yield Run(records[-1].offset, records)
+            yield Run(records[0].offset, records[-1].offset, records)
 
     def __next__(self) -> Any:  # aiokafka asks control batches so
         return next(self.theirs)
@@ -139,7 +141,7 @@ class Answers(OrderedDict[Any, Any]):
 def _wanted(answer: ref[Any], partition: object, run: Run) -> Sequence[KafkaRecord]:
     """Those from where the fetch begins: a batch comes whole."""
     begin, records = getattr(answer(), "next_fetch_offset", 0), run.records
-    return records if records[0].offset >= begin else [record for record in records if record.offset >= begin]
+    return records if run.first >= begin else [record for record in records if record.offset >= begin]
 
 
 def flat(found: Sequence[Any], most: int) -> Sequence[Sequence[Any]]:

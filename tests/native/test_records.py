@@ -47,6 +47,9 @@ def test_any_records_are_read_wherever_they_lie(
 ) -> None:
     answer = built(records)
     assert ours(before + answer + b"more", len(before)) == theirs(answer)
+    read = native.RecordReader(KafkaRecord).records(answer, 0)
+    assert read is not None
+    assert read.ends() == (read[0].offset, read[-1].offset)
     assert native.RecordReader(KafkaRecord).is_whole(before + answer, len(before)) is True
 
 

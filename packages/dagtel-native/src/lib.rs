@@ -10,6 +10,7 @@ mod entry;
 mod errors;
 mod event_ids;
 mod events;
+mod filling;
 mod id_chunks;
 mod id_codes;
 mod id_table;
@@ -52,6 +53,7 @@ use pyo3::prelude::*;
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(json_lists::one_list, module)?)?;
+    module.add_class::<filling::Filling>()?;
     module.add_class::<records::RecordReader>()?;
     module.add_class::<records::Records>()?;
     module.add_class::<levels::LevelCounter>()?;

@@ -114,6 +114,11 @@ impl Records {
         make(&self.kind, py, fields)
     }
 
+    /// The offset of the first and of the last; None where there are none.
+    fn ends(&self) -> Option<(i64, i64)> {
+        self.found.first().zip(self.found.last()).map(|(first, last)| (first.offset, last.offset))
+    }
+
     /// The records of all of them, in pieces of `most`; None where they do not lie in one answer.
     #[staticmethod]
     fn pieces<'py>(py: Python<'py>, all: Vec<Bound<'py, Self>>, most: usize) -> PyResult<Option<Bound<'py, PyList>>> {
