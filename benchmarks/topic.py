@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import anyio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError
 
 from benchmarks.load import Record, records
 
@@ -43,7 +44,11 @@ async def read_by(bootstrap: str, group: str, topic: str, count: int, within_s: 
     try:
         with anyio.fail_after(within_s):
             while True:
-                committed = await admin.list_consumer_group_offsets(group)
+                try:
+                    committed = await admin.list_consumer_group_offsets(group)
+                except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
+                    await anyio.sleep(ASK_S)  # a broker that was just started has no coordinator until a group asks
+                    continue
                 read = sum(at.offset for part, at in committed.items() if _of(part, topic) and at.offset > 0)
                 if not seen or read != seen[-1][1]:
                     seen.append((anyio.current_time() - began, read))

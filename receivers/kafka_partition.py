@@ -1,7 +1,6 @@
 """One partition that is being read: records become a `Read`, and the position moves. Pure: no broker, no clock."""
 
-from collections.abc import Iterable, Sequence
-from itertools import repeat
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -155,38 +154,41 @@ class Partition:
         return False
 
     def _decoded(self, records: Sequence[Record]) -> tuple[list[Event], list[Rejected], int]:
+        done: list[Event | None]
+        if self._decode_all is None or (at_once := self._decode_all(records, self.source)) is None:
+            done, missing, size = [None] * len(records), len(records), 0
+        else:
+            done, missing, size = at_once
+        if not missing:
+            return cast(list[Event], done), [], size
         items: list[Event] = []
         rejected: list[Rejected] = []
-        size, source, decode = 0, self.source, self._decode
-        done: Iterable[Event | None] = repeat(None)
-        if self._decode_all is not None and (all_at_once := self._decode_all(records, source)) is not None:
-            done, missing, size = all_at_once
-            if not missing:
-                return cast(list[Event], done), rejected, size
         texts: dict[str, str] = {}
-        for record, event in zip(records, done, strict=False):
-            if event is not None:
-                items.append(event)
-                continue
-            value, headers, offset, at_ms = record.value, record.headers, record.offset, record.timestamp
-            if headers and not all(map(_value_of, headers)):
-                headers = tuple((name, text or b"") for name, text in headers)  # null on the wire
-            at_ns = at_ms * MILLISECOND if at_ms > 0 else 0
+        begin = 0
+        for at in [at for at, event in enumerate(done) if event is None]:  # the others' records are not even made
+            items += cast(list[Event], done[begin:at])
+            begin, record = at + 1, records[at]
+            size += len(record.value or b"")
             try:
-                if value is None:
-                    raise DecodeError(TOMBSTONE)
-                found = decode(value, source, offset, at_ns, headers, texts)
-                if isinstance(found, Event):
-                    items.append(found)
-                else:
-                    items += found
-                    self._holds_several = True
-                size += len(value)
+                items += self._events(record, texts)
             except DecodeError as error:
-                place = f"{source}@{offset}"
-                rejected.append(Rejected(value or b"", str(error), place, source, offset, at_ns, headers))
-                size += len(value or b"")
+                rejected.append(self._rejected(record, error))
+        items += cast(list[Event], done[begin:])
         return items, rejected, size
+
+    def _events(self, record: Record, texts: dict[str, str]) -> Sequence[Event]:
+        """Raises DecodeError."""
+        if record.value is None:
+            raise DecodeError(TOMBSTONE)
+        found = self._decode(record.value, self.source, record.offset, _nanos(record), _headers(record), texts)
+        if isinstance(found, Event):
+            return (found,)
+        self._holds_several = True
+        return found
+
+    def _rejected(self, record: Record, error: DecodeError) -> Rejected:
+        value, source, offset = record.value or b"", self.source, record.offset
+        return Rejected(value, str(error), f"{source}@{offset}", source, offset, _nanos(record), _headers(record))
 
     def _latest(self, items: Sequence[Event]) -> int:
         """The time that reading has come to, where records of many events carry times of their own."""
@@ -199,3 +201,9 @@ class Partition:
 
 def _nanos(record: Record) -> int:
     return record.timestamp * MILLISECOND if record.timestamp > 0 else 0
+
+
+def _headers(record: Record) -> Headers:
+    if all(map(_value_of, record.headers)):
+        return record.headers
+    return tuple((name, text or b"") for name, text in record.headers)  # null on the wire

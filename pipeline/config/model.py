@@ -35,7 +35,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class IntakeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much is read at once. Reading pauses on its own while an exporter with `on_full: block` has no room."""
 
-    max_bytes: Size = Size("16MiB")
+    max_bytes: Size = Size("8MiB")
     """Bytes that were read and are not yet processed, all receivers together, at most."""
     max_items: int = 5000
     """Items in one batch at most."""
