@@ -1,6 +1,7 @@
 """Records of one partition become reads."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -57,6 +58,35 @@ def test_what_is_no_event_is_rejected_and_counted_into_the_position() -> None:
     assert read.rejected[0] == Rejected(b"bad", "no event", "t/0@0", "t/0", 0, 5_000_000)
     assert (read.rejected[1].body, read.rejected[1].origin) == (b"", "t/0@1")
     assert read.position.next == 3
+
+
+class Asked(list[Rec]):
+    """Notes which of its records are asked for."""
+
+    def __init__(self, records: list[Rec]) -> None:
+        super().__init__(records)
+        self.places: list[int] = []
+
+    def __getitem__(self, at: Any) -> Any:
+        self.places.append(at)
+        return super().__getitem__(at)
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all are asked for")
+
+
+def test_only_records_that_are_left_over_are_looked_at_and_all_keep_their_order() -> None:
+    def all_but_some(records: Sequence[Any], source: str, /) -> tuple[list[Event | None], int, int]:
+        found = [decode(b"v", source, at) if at in (0, 3, 4) else None for at in range(len(records))]
+        return found, found.count(None), 3
+
+    records = Asked([Rec(0), Rec(1, b"bad"), Rec(2, b"left"), Rec(3), Rec(4), Rec(5, b"left")])
+    read = Partition("t/0", begin_at(0), 0, 10, "fail", decode, all_but_some).take(records, 6, 10)
+    assert read is not None
+    assert [event.offset for event in read.items] == [0, 2, 3, 4, 5]
+    assert [bad.origin for bad in read.rejected] == ["t/0@1"]
+    assert read.size == 3 + len(b"badleftleft")
+    assert records.places == [1, 2, 5, -1]
 
 
 def test_a_header_without_a_value_is_empty() -> None:
