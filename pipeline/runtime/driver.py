@@ -19,6 +19,7 @@ from pipeline.clock import Clock
 from pipeline.components import Position, Read
 from pipeline.errors import RetryableError, StateError
 from pipeline.runtime.engine import Engine
+from pipeline.runtime.garbage import Garbage
 from pipeline.runtime.outbox import Outbox, released, sealed
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import Telemetry
@@ -88,6 +89,7 @@ class Driver:
         self._closing = False
         self._commit_needed: Commit | None = None
         self._commit_wake = anyio.Event()
+        self._garbage = Garbage()
         self._asked: dict[anyio.Event, _Answer] = {}
         self._failed = False
 
@@ -235,6 +237,7 @@ class Driver:
                 self._commit_wake = anyio.Event()
                 await self._commit_wake.wait()
             await self._store_checkpoint(commit)
+            self._garbage.collect()
             self._commit_needed = None
             self._room.set()
             self._wake.set()

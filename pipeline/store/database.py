@@ -11,7 +11,7 @@ from pipeline.errors import RetryableError, StateError
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "wal_autocheckpoint=4000", "cache_size=-8000")
+PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "wal_autocheckpoint=4000", "cache_size=-6000")
 _WRITES = ("secure_delete=OFF", "temp_store=MEMORY")
 """Of the state store's own connections. Some builds of SQLite write zeros over what is deleted, which reads and writes
 each page of a payload once more; and what a statement may have to take back goes to a file beyond 64 KiB."""
