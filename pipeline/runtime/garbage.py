@@ -2,7 +2,7 @@
 
 Nothing of ours needs the collector, but each call over HTTP leaves some 70 objects in cycles (httpx, httpcore,
 tenacity). Python collects once more objects have been made than have gone, and its bound must be above what a batch in
-hand holds, or each batch is looked at for nothing (`pipeline.runtime.launch`): so it was reached after a million events,
+hand holds, or each batch is looked at for nothing (`pipeline.runtime.launch`): so it came after a million events,
 when 6 MiB lay about. A checkpoint that was written is a better moment to ask.
 """
 
