@@ -1,4 +1,4 @@
-//! `receivers.kafka_stream.Filling`: bytes that are filled where they stand.
+//! For `receivers.kafka_stream`: bytes that are filled where they stand.
 
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
