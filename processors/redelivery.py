@@ -40,8 +40,9 @@ class RedeliveryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """
 
     remember: int = 1_000_000
-    """Events remembered in each shard. A million take about 35 MB of memory (16 with `dagtel-native`) and 1.5 MB of
-    state, or 8 where they have no storage ids."""
+    """Events remembered in each shard, that is of each partition. A million take about 35 MB of memory (16 with
+    `dagtel-native`, which takes 14 of them at the start) and 1.5 MB of state, or 8 where they have no storage ids. With
+    many partitions a share of it for each will do."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What is wrong with the options beyond their types."""
