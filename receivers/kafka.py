@@ -42,7 +42,7 @@ from receivers.kafka_options import KafkaReceiverConfig
 from receivers.kafka_partition import Decode, DecodeAll
 from receivers.kafka_reading import Fetched, OutOfRange, Reading
 from receivers.kafka_records import flat, read_lean
-from receivers.kafka_stream import read_in_pieces
+from receivers.kafka_stream import receive_frames
 from receivers.outcomes_wire import decode_outcomes
 
 STOP_S = 5.0
@@ -79,7 +79,7 @@ class _Consumer:
     """aiokafka's consumer as the reading loop asks for it; see `kafka_reading.Broker`."""
 
     def __init__(self, config: KafkaReceiverConfig, safe: Security, instance_id: str | None, wait_s: float) -> None:
-        read_in_pieces()
+        receive_frames()
         self._topics = listed(config.topics)
         self._brokers = ",".join(listed(config.brokers))
         self._inner = AIOKafkaConsumer(

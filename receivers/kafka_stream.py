@@ -53,7 +53,7 @@ class Pieces:
         self._length = 0
 
     def __getitem__(self, first: slice) -> bytes:
-        """The first bytes, `[:n]`; as they came where they came so."""
+        """The first bytes, `[:n]`; the piece itself where it is just these."""
         wanted, found = self._wanted(first), list[bytes | memoryview]()
         for piece in self._pieces:
             if wanted <= 0:
@@ -184,7 +184,7 @@ class _Protocol(conn.AIOKafkaProtocol, asyncio.BufferedProtocol):  # type: ignor
         self._frames.came(nbytes)
 
 
-def read_in_pieces() -> None:
-    """From now on connections to brokers keep pieces."""
+def receive_frames() -> None:
+    """From now on connections to brokers receive by frames."""
     if not issubclass(conn.AIOKafkaProtocol, _Protocol):
         conn.AIOKafkaProtocol = _Protocol

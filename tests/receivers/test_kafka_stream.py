@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receivers import kafka_stream
-from receivers.kafka_stream import Frames, Pieces, read_in_pieces
+from receivers.kafka_stream import Frames, Pieces, receive_frames
 
 STEPS = st.lists(st.binary(min_size=1, max_size=9) | st.integers(0, 12), max_size=30)
 
@@ -117,7 +117,7 @@ async def connected(frames: list[bytes], lazy_s: float) -> tuple[list[bytes], in
         await writer.drain()
         writer.close()
 
-    read_in_pieces()
+    receive_frames()
     loop = asyncio.get_running_loop()
     async with await asyncio.start_server(send, "127.0.0.1", 0) as server:
         reader = asyncio.StreamReader(loop=loop)
