@@ -1,16 +1,19 @@
 """What Dagster said: one `Event` a stored EventLogEntry, with its detail parsed once at the door.
 
 The wire's shape (serdes JSON, two generations of names) stays in `receivers/dagster_wire.py`; behind it everything
-uses these types. `raw` keeps the original bytes, so dead letters, replays and the Kafka exporter are lossless.
+uses these types. `raw` keeps the original bytes, so dead letters, replays and the Kafka exporter are lossless. Ask an event
+for them: where there are twins, what the class keeps may be a stand-in (`_Left`), and encoders see that.
 State must never hold an `Event` or a part of its `raw`.
 """
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 
 from pipeline.facts import ErrorInfo, Metadata, RunFacts
 from pipeline.lineage import Catalog
+from pipeline.native import HAS_NATIVE, native
 from pipeline.outcomes import Outcome
 
 LOG = "LOG"
@@ -220,3 +223,35 @@ class Event(msgspec.Struct, gc=False):  # nothing in it refers back to it; track
     outcomes: tuple[Outcome, ...] = ()
     run: RunFacts | None = None
     catalog: Catalog | None = None  # the asset graph in force, shared by all events of a batch
+
+
+class _Left:
+    """`raw` and `headers` where there are twins: they lie in Kafka's answer, and are made for who asks first.
+
+    `slot`: where the event keeps them, or what stands for them. Encoders see that; ask the event instead.
+    """
+
+    def __init__(self, slot: Any) -> None:
+        self.slot, self._name = slot, slot.__name__
+
+    def __get__(self, event: Event | None, kind: type[Event]) -> Any:
+        if event is None:
+            return self
+        found = self.slot.__get__(event)
+        return getattr(found, self._name) if type(found) is native.RecordBytes else found
+
+    def __set__(self, event: Event, value: object) -> None:
+        self.slot.__set__(event, value)
+
+
+_KEPT: "native.KeptBytes | None" = None
+if HAS_NATIVE:
+    for _name in ("raw", "headers"):
+        type.__setattr__(Event, _name, _Left(Event.__dict__[_name]))
+    _KEPT = native.KeptBytes(Event)
+
+
+def own_bytes(events: Sequence[Event]) -> int:
+    """A batch has been processed: of its events, those that somebody keeps get bytes of their own, or they would hold
+    the whole answer that these came in. How many did. Nobody but who calls may hold the batch itself any more."""
+    return 0 if _KEPT is None or not isinstance(events, list) else _KEPT.take_out(events)

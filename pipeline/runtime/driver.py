@@ -18,6 +18,7 @@ import msgspec
 from pipeline.clock import Clock
 from pipeline.components import Position, Read
 from pipeline.errors import RetryableError, StateError
+from pipeline.events import own_bytes
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.garbage import Garbage
 from pipeline.runtime.outbox import Outbox, released, sealed
@@ -189,7 +190,10 @@ class Driver:
             while self._mail:
                 message = self._mail.popleft()
                 if isinstance(message, ReadMessage):
-                    await self._take(message.receiver, self._with_followers(message))
+                    receiver, read = message.receiver, self._with_followers(message)
+                    del message  # else the events that somebody keeps could not be told from the others
+                    await self._take(receiver, read)
+                    del read
                 else:
                     await message.run()
                 await self._checkpoint_if_due()
@@ -222,6 +226,7 @@ class Driver:
             span.set_attribute("dagtel.source", read.source)
             span.set_attribute("dagtel.items", len(read.items))
             await self.engine.take(receiver, read)
+        own_bytes(read.items)
         self.queued -= read.size
         self._room.set()
 

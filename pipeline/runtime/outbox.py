@@ -201,7 +201,10 @@ class Outbox:
         stored = [self._compressed(row) for row in alone]
         for shard, rows in by_shard.items():
             while rows:
-                stored += map(self._compressed, self._joined(_portion(rows), shard))
+                joined = self._joined(_portion(rows), shard)
+                if rows and len(joined) > 1:
+                    rows.appendleft(joined.pop())  # what has room left takes of the next portion
+                stored += map(self._compressed, joined)
         return stored
 
     def _stays_whole(self, row: OutboxRow) -> bool:

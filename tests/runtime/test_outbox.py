@@ -120,6 +120,17 @@ async def test_no_more_than_a_portion_is_joined_at_once(monkeypatch: pytest.Monk
     assert given == [2]
 
 
+async def test_what_has_room_left_takes_of_the_next_portion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each portion ends with a small request."""
+    monkeypatch.setattr(module, "PORTION", 3 * len(b'["0","1","2"]'))
+    outbox = opened(Joining())
+    for first in range(0, 18, 3):
+        await outbox.push(records(first, first + 3), 0)
+    rows = outbox.sealed(outbox.take_built())
+    assert texts(rows) == numbers(0, 6, 12, 18)
+    assert [row.id for row in rows] == sorted(row.id for row in rows)
+
+
 async def test_payloads_of_several_shards_stay_apart() -> None:
     outbox = opened(Joining())
     for first in range(0, 12, 3):

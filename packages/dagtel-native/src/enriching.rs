@@ -1,11 +1,12 @@
 //! `processors.enrichment.Enrichment.process`: what is known of its run, and the asset graph, onto each event.
 
 use crate::log_facts::text;
+use crate::record_bytes::Headers;
 use crate::slots::{next_few, Slots};
 use ahash::AHashMap;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyModule, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyModule, PyString, PyType};
 
 /// The header of a run's latest event, and the facts that hold since.
 struct Seen<'py> {
@@ -104,7 +105,7 @@ impl Enricher {
     #[inline]
     fn asked<'py>(&self, event: &Bound<'py, PyAny>, headers: bool, asks: bool) -> Option<Asked<'py>> {
         let [run_id, carried, kind, detail] = self.asked.read(event)?;
-        let header = if headers { self.header(carried.cast_exact::<PyTuple>().ok()?)? } else { None };
+        let header = if headers { self.header(&carried)? } else { None };
         let queued = detail.get_type_ptr() == self.queued.as_ptr().cast();
         let kind = kind.cast_exact::<PyString>().ok()?;
         let news = queued || (asks && kind.to_str().is_ok_and(|kind| self.ends.iter().any(|end| end == kind)));
@@ -113,13 +114,13 @@ impl Enricher {
 
     /// The value of the header, Some(None) if it is not there.
     #[inline]
-    fn header<'py>(&self, carried: &Bound<'py, PyTuple>) -> Option<Option<Bound<'py, PyBytes>>> {
-        let all = carried.as_slice();
-        let last = all.iter().rev().take(1); // where the bridge puts it
-        for pair in last.chain(all) {
-            let [name, value] = pair.cast_exact::<PyTuple>().ok()?.as_slice() else { return None };
-            if text(name)? == self.header {
-                return Some(Some(value.cast_exact::<PyBytes>().ok()?.clone()));
+    fn header<'py>(&self, carried: &Bound<'py, PyAny>) -> Option<Option<Bound<'py, PyBytes>>> {
+        let headers = Headers::of(carried)?;
+        let last = headers.pairs().last(); // where the bridge puts it
+        for pair in last.into_iter().chain(headers.pairs()) {
+            let (name, value) = pair?;
+            if name == self.header {
+                return Some(Some(PyBytes::new(carried.py(), value)));
             }
         }
         Some(None)

@@ -1,10 +1,11 @@
 //! `processors.redelivery.EventIds`: a number for each event, the same when it comes again.
 
 use crate::log_facts::text;
+use crate::record_bytes::Headers;
 use crate::slots::{next_few, Slots};
 use ahash::AHashMap;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyList, PyType};
 
 /// Digits of a number that surely fits in 64 bits, and one more.
 const SAFE: usize = 19;
@@ -71,27 +72,22 @@ impl EventIds {
     #[inline]
     fn id(&mut self, event: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
         let Some([headers, run_id]) = self.event.read(event) else { return Ok(None) };
-        let Ok(headers) = headers.cast_exact::<PyTuple>() else { return Ok(None) };
+        let Some(headers) = Headers::of(&headers) else { return Ok(None) };
         let (mut stored, mut instance) = (None, None);
-        for pair in headers.as_slice() {
-            let Ok(pair) = pair.cast_exact::<PyTuple>() else { return Ok(None) };
-            let [name, value] = pair.as_slice() else { return Ok(None) };
-            let Some(name) = text(name) else { return Ok(None) };
+        for pair in headers.pairs() {
+            let Some((name, value)) = pair else { return Ok(None) };
             let place = match name {
                 name if name == self.stored => &mut stored,
                 name if name == self.instance => &mut instance,
                 _ => continue,
             };
-            if place.is_none() {
-                let Ok(value) = value.cast_exact::<PyBytes>() else { return Ok(None) };
-                *place = Some(value);
-            }
+            place.get_or_insert(value);
             if stored.is_some() && instance.is_some() {
                 break;
             }
         }
         let (Some(stored), Some(instance)) = (stored, instance) else { return Ok(None) };
-        let Some(stored) = self.number(stored.as_bytes()) else { return Ok(None) };
+        let Some(stored) = self.number(stored) else { return Ok(None) };
         Ok(self.run(instance, &run_id)?.and_then(|run| run.checked_add(stored)))
     }
 
@@ -102,20 +98,20 @@ impl EventIds {
         Some(digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
     }
 
-    fn run(&mut self, instance: &Bound<'_, PyBytes>, run_id: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
+    fn run(&mut self, instance: &[u8], run_id: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
         let Some(run) = text(run_id) else { return Ok(None) };
-        let name = instance.as_bytes();
-        if name.len() + run.len() > LONGEST {
+        if instance.len() + run.len() > LONGEST {
             return Ok(None);
         }
         self.key.clear();
-        self.key.extend_from_slice(&name.len().to_le_bytes());
-        self.key.extend_from_slice(name);
+        self.key.extend_from_slice(&instance.len().to_le_bytes());
+        self.key.extend_from_slice(instance);
         self.key.extend_from_slice(run.as_bytes());
         if let Some(known) = self.runs.get(self.key.as_slice()) {
             return Ok(Some(*known));
         }
-        let made: u64 = self.digest.bind(run_id.py()).call1((instance, run_id))?.extract()?;
+        let py = run_id.py();
+        let made: u64 = self.digest.bind(py).call1((PyBytes::new(py, instance), run_id))?.extract()?;
         if self.runs.len() >= self.most {
             self.runs.clear();
         }

@@ -17,7 +17,6 @@ use std::collections::HashMap;
 const ENTRIES: [&str; 4] = ["EventLogEntry", "DagsterEventRecord", "LogMessageRecord", "EventRecord"];
 const LOG: &str = "LOG";
 const DEEP: usize = 900;
-const NEAR: usize = 32; // records, some 40 KB
 const MILLISECOND: i64 = 1_000_000;
 
 /// What is known of an event type: its name of today, whether it belongs to a step, how and by whom it is read.
@@ -94,7 +93,7 @@ impl EventDecoder {
     ) -> PyResult<Option<Py<PyAny>>> {
         let Ok(mut decoder) = this.try_borrow_mut() else { return Ok(None) }; // another thread is at it
         let record_ns = record_ns.is_truthy()?.then_some(record_ns);
-        decoder.event(raw, source, offset, record_ns, headers)
+        decoder.event(raw.as_bytes(), raw, source, offset, record_ns, headers)
     }
 
     /// The events of many records (`Records`, or `receivers.kafka_records.KafkaRecord`s), None in place of what Python
@@ -109,18 +108,15 @@ impl EventDecoder {
         let mut found = Found { events: PyList::empty(py), odd: 0, size: 0 };
         if let Ok(records) = records.cast::<Records>() {
             let records = records.get();
-            for near in records.all().chunks(NEAR) {
-                // made one after the other they are found room in half the time, and these few are still in the cache
-                let values: Vec<_> = near.iter().map(|record| records.value(py, record)).collect();
-                for (record, value) in near.iter().zip(values) {
-                    let headers = record.headers.bind(py);
-                    let mut event = None;
-                    if let (Some(raw), true) = (&value, record.is_whole) {
-                        let offset = record.offset.into_pyobject(py)?;
-                        event = decoder.carried(raw, source, offset.as_any(), record.at_ms, headers)?;
-                    }
-                    found.add(event, value.as_ref())?;
+            for (at, record) in records.all().iter().enumerate() {
+                records.fetch(py, at + 1);
+                let (mut event, mut size) = (None, 0);
+                if let (Some((text, left)), true) = (records.value(py, record), record.is_whole) {
+                    let (left, offset) = (Bound::new(py, left)?.into_any(), record.offset.into_pyobject(py)?);
+                    event = decoder.carried(text, &left, source, offset.as_any(), record.at_ms, &left)?;
+                    size = text.len();
                 }
+                found.add(event, size)?;
             }
         } else {
             for record in records.try_iter()? {
@@ -128,9 +124,9 @@ impl EventDecoder {
                 let value = value.cast::<PyBytes>().ok();
                 let mut event = None;
                 if let (Some(raw), Ok(at_ms), true) = (value, timestamp.extract::<i64>(), whole(&headers)) {
-                    event = decoder.carried(raw, source, &offset, at_ms, &headers)?;
+                    event = decoder.carried(raw.as_bytes(), raw, source, &offset, at_ms, &headers)?;
                 }
-                found.add(event, value)?;
+                found.add(event, value.map_or(0, |value| value.as_bytes().len()))?;
             }
         }
         Ok(Some((found.events, found.odd, found.size)))
@@ -145,10 +141,10 @@ struct Found<'py> {
 }
 
 impl Found<'_> {
-    fn add(&mut self, event: Option<Py<PyAny>>, value: Option<&Bound<'_, PyBytes>>) -> PyResult<()> {
-        match (&event, value) {
-            (Some(_), Some(value)) => self.size += value.as_bytes().len(),
-            _ => self.odd += 1,
+    fn add(&mut self, event: Option<Py<PyAny>>, size: usize) -> PyResult<()> {
+        match event {
+            Some(_) => self.size += size,
+            None => self.odd += 1,
         }
         self.events.append(event)
     }
@@ -164,10 +160,11 @@ fn whole(headers: &Bound<'_, PyAny>) -> bool {
 }
 
 impl EventDecoder {
-    /// The event of a record of that time (ms; 0 or less for none).
+    /// The event of a record of that time (ms; 0 or less for none). `text`: its bytes, for which `raw` stands.
     fn carried<'py>(
         &mut self,
-        raw: &Bound<'py, PyBytes>,
+        text: &[u8],
+        raw: &Bound<'py, PyAny>,
         source: &Bound<'py, PyAny>,
         offset: &Bound<'py, PyAny>,
         at_ms: i64,
@@ -185,20 +182,21 @@ impl EventDecoder {
                 Some(ns)
             }
         };
-        self.event(raw, source, offset, at_ns.as_ref().map(|ns| ns.bind(py).as_any()), headers)
+        self.event(text, raw, source, offset, at_ns.as_ref().map(|ns| ns.bind(py).as_any()), headers)
     }
 
     /// `record_ns`: the time of the record that carried it, None if it has none.
     fn event<'a>(
         &mut self,
-        raw: &'a Bound<'_, PyBytes>,
+        text: &'a [u8],
+        raw: &Bound<'_, PyAny>,
         source: &Bound<'_, PyAny>,
         offset: &Bound<'_, PyAny>,
         record_ns: Option<&Bound<'_, PyAny>>,
         headers: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = raw.py();
-        let Ok(text) = std::str::from_utf8(raw.as_bytes()) else { return Ok(None) };
+        let Ok(text) = std::str::from_utf8(text) else { return Ok(None) };
         if !is_unicode(text.as_bytes()) || is_deep(text.as_bytes()) {
             return Ok(None);
         }

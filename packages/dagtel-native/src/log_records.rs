@@ -3,6 +3,7 @@
 use crate::ids::Ids;
 use crate::log_facts::{text, whole, Asked, Describer, Facts, Kind, Made, Severity};
 use crate::log_failures::Told;
+use crate::record_bytes::Headers;
 use crate::slots::{next_few, Class, Slots};
 use crate::slow::{SlowTwin, Success};
 use ahash::AHashMap;
@@ -253,10 +254,10 @@ impl Maker {
         let mut id = String::with_capacity(64);
         id.push_str(if run.is_empty() { text(source)? } else { run });
         id.push(':');
-        for header in headers.cast_exact::<PyTuple>().ok()?.as_slice() {
-            let [name, value] = header.cast_exact::<PyTuple>().ok()?.as_slice() else { return None };
-            if text(name)? == self.place {
-                id.push_str(std::str::from_utf8(value.cast_exact::<PyBytes>().ok()?.as_bytes()).ok()?);
+        for pair in Headers::of(headers)?.pairs() {
+            let (name, value) = pair?;
+            if name == self.place {
+                id.push_str(std::str::from_utf8(value).ok()?);
                 return Some(PyString::new(py, &id));
             }
         }

@@ -2,10 +2,12 @@
 //!
 //! Source: Kafka's record batches, version 2, https://kafka.apache.org/documentation/#recordbatch.
 
+use crate::fetch::fetch_all;
+use crate::record_bytes::{made, RecordBytes};
 use crate::slots::make;
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyList, PyType};
 use std::ops::Range;
 
 const LENGTH: Range<usize> = 8..12; // of what follows it
@@ -18,15 +20,13 @@ const RECORDS: usize = 61;
 const COMPRESSED: u16 = 7;
 const APPEND_TIME: u16 = 8;
 const SMALLEST: usize = 7; // bytes of a record
-const MOST_HEADERS: usize = 16;
-const LONGEST_VALUE: usize = 64;
+const MOST_HEADERS: i64 = 16;
 
 /// Reads batches that lie in an answer's bytes. `kind`: the class of the records, `kind(offset, timestamp, key, value,
 /// headers)`.
-#[pyclass]
+#[pyclass(frozen)]
 pub struct RecordReader {
     kind: Py<PyType>,
-    pairs: Vec<Pair>,
 }
 
 /// Records as they lie in the bytes of an answer: a sequence, of which each is made when it is asked for.
@@ -38,29 +38,22 @@ pub struct Records {
 }
 
 /// One of them. Places are those in the answer; None for null.
+#[derive(Clone)]
 pub struct Record {
     pub offset: i64,
     pub at_ms: i64,
     key: Option<Range<usize>>,
     value: Option<Range<usize>>,
-    pub headers: Py<PyTuple>,
+    headers: Range<usize>,
     /// Each header has a value.
     pub is_whole: bool,
-}
-
-/// A header as the record before had it in the same place: most are the same for all records.
-struct Pair {
-    name: Vec<u8>,
-    told: Py<PyString>,
-    value: Vec<u8>,
-    made: Option<Py<PyTuple>>,
 }
 
 #[pymethods]
 impl RecordReader {
     #[new]
     fn new(kind: Py<PyType>) -> Self {
-        Self { kind, pairs: Vec::new() }
+        Self { kind }
     }
 
     /// Whether the checksum of the batch that begins at `start` is right; None for another version's.
@@ -71,7 +64,7 @@ impl RecordReader {
     }
 
     /// Its records; None for one that is compressed, of another version, or has another time than its records.
-    fn records(&mut self, py: Python<'_>, answer: Bound<'_, PyBytes>, start: usize) -> PyResult<Option<Records>> {
+    fn records(&self, py: Python<'_>, answer: Bound<'_, PyBytes>, start: usize) -> PyResult<Option<Records>> {
         let bytes = answer.as_bytes();
         let Some(batch) = batch(bytes, start) else { return Ok(None) };
         if u16::from_be_bytes([batch[ATTRIBUTES.start], batch[ATTRIBUTES.start + 1]]) & (COMPRESSED | APPEND_TIME) != 0
@@ -87,7 +80,7 @@ impl RecordReader {
         let mut rest = &batch[RECORDS..];
         let mut found = Vec::with_capacity((count as usize).min(rest.len() / SMALLEST));
         for _ in 0..count {
-            match self.record(py, bytes, &mut rest, first, first_ms)? {
+            match record(bytes, &mut rest, first, first_ms) {
                 Some(record) => found.push(record),
                 None => return Ok(None),
             }
@@ -110,7 +103,8 @@ impl Records {
         let (offset, at_ms) = (record.offset.into_pyobject(py)?, record.at_ms.into_pyobject(py)?);
         let bytes = |place: &Option<Range<usize>>| self.bytes(py, place).into_pyobject(py);
         let (key, value) = (bytes(&record.key)?, bytes(&record.value)?);
-        let fields = [offset.as_ptr(), at_ms.as_ptr(), key.as_ptr(), value.as_ptr(), record.headers.as_ptr()];
+        let headers = made(py, &self.answer.as_bytes(py)[record.headers.clone()])?;
+        let fields = [offset.as_ptr(), at_ms.as_ptr(), key.as_ptr(), value.as_ptr(), headers.as_ptr()];
         make(&self.kind, py, fields)
     }
 
@@ -129,7 +123,7 @@ impl Records {
         let pieces = PyList::empty(py);
         let mut records = all.iter().flat_map(|records| &records.get().found).peekable();
         while records.peek().is_some() {
-            let found = records.by_ref().take(most).map(|record| record.clone_ref(py)).collect();
+            let found = records.by_ref().take(most).cloned().collect();
             pieces.append(Self { kind: first.kind.clone_ref(py), answer: first.answer.clone_ref(py), found })?;
         }
         Ok(Some(pieces))
@@ -142,9 +136,20 @@ impl Records {
         &self.found
     }
 
-    /// The value of one of them.
-    pub fn value<'py>(&self, py: Python<'py>, record: &Record) -> Option<Bound<'py, PyBytes>> {
-        self.bytes(py, &record.value)
+    /// Has the value of the record there fetched into the cache, if there is one: it is read next.
+    pub fn fetch(&self, py: Python<'_>, at: usize) {
+        if let Some(place) = self.found.get(at).and_then(|record| record.value.clone()) {
+            fetch_all(&self.answer.as_bytes(py)[place]);
+        }
+    }
+
+    /// The value of one of them, and what stands for it, and for its headers, as long as nobody asks.
+    pub fn value<'a>(&'a self, py: Python<'a>, record: &Record) -> Option<(&'a [u8], RecordBytes)> {
+        let place = record.value.clone()?;
+        Some((
+            &self.answer.as_bytes(py)[place.clone()],
+            RecordBytes::of(self.answer.clone_ref(py), place, record.headers.clone()),
+        ))
     }
 
     fn bytes<'py>(&self, py: Python<'py>, place: &Option<Range<usize>>) -> Option<Bound<'py, PyBytes>> {
@@ -152,81 +157,23 @@ impl Records {
     }
 }
 
-impl Record {
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        let (key, value) = (self.key.clone(), self.value.clone());
-        let (offset, at_ms, headers, is_whole) = (self.offset, self.at_ms, self.headers.clone_ref(py), self.is_whole);
-        Self { offset, at_ms, key, value, headers, is_whole }
+/// The record that begins there; None for one that is not as it has to be, or has many headers.
+fn record(answer: &[u8], from: &mut &[u8], first: i64, first_ms: i64) -> Option<Record> {
+    let parts = parts(from)?;
+    let (at_ms, offset) = (first_ms.checked_add(parts.later_ms)?, first.checked_add(parts.further)?);
+    let (mut rest, mut is_whole) = (parts.headers, true);
+    if !(0..=MOST_HEADERS).contains(&parts.header_count) {
+        return None;
     }
-}
-
-impl RecordReader {
-    fn record(
-        &mut self,
-        py: Python<'_>,
-        answer: &[u8],
-        from: &mut &[u8],
-        first: i64,
-        first_ms: i64,
-    ) -> PyResult<Option<Record>> {
-        let Some(parts) = parts(from) else { return Ok(None) };
-        let (Some(at_ms), Some(offset)) = (first_ms.checked_add(parts.later_ms), first.checked_add(parts.further))
-        else {
-            return Ok(None);
-        };
-        let mut headers: [Option<Py<PyTuple>>; MOST_HEADERS] = [const { None }; MOST_HEADERS];
-        let Some(headers) = usize::try_from(parts.header_count).ok().and_then(|count| headers.get_mut(..count)) else {
-            return Ok(None);
-        };
-        let (mut rest, mut is_whole) = (parts.headers, true);
-        for (place, header) in headers.iter_mut().enumerate() {
-            let Some((Some(name), value)) = bytes(&mut rest).zip(bytes(&mut rest)) else { return Ok(None) };
-            is_whole &= value.is_some();
-            *header = self.pair(py, place, name, value)?;
-            if header.is_none() {
-                return Ok(None);
-            }
-        }
-        if !rest.is_empty() {
-            return Ok(None);
-        }
-        let headers = PyTuple::new(py, headers.iter_mut().map(Option::take))?.unbind();
-        let place = |part: &[u8]| {
-            let start = part.as_ptr().addr() - answer.as_ptr().addr();
-            start..start + part.len()
-        };
-        let (key, value) = (parts.key.map(place), parts.value.map(place));
-        Ok(Some(Record { offset, at_ms, key, value, headers, is_whole }))
+    for _ in 0..parts.header_count {
+        is_whole &= header(&mut rest)?.1.is_some();
     }
-}
-
-impl RecordReader {
-    /// `(name, value)`; None for a name that is no UTF-8.
-    fn pair(
-        &mut self,
-        py: Python<'_>,
-        place: usize,
-        name: &[u8],
-        value: Option<&[u8]>,
-    ) -> PyResult<Option<Py<PyTuple>>> {
-        if self.pairs.get(place).is_none_or(|before| before.name != name) {
-            let Ok(text) = std::str::from_utf8(name) else { return Ok(None) };
-            let told = PyString::new(py, text).unbind();
-            self.pairs.truncate(place);
-            self.pairs.push(Pair { name: name.to_vec(), told, value: Vec::new(), made: None });
-        }
-        let Some(before) = self.pairs.get_mut(place) else { return Ok(None) };
-        if let (Some(made), true) = (&before.made, Some(&*before.value) == value) {
-            return Ok(Some(made.clone_ref(py)));
-        }
-        let made = (before.told.clone_ref(py), value.map(|value| PyBytes::new(py, value))).into_pyobject(py)?.unbind();
-        before.made = value.filter(|value| value.len() <= LONGEST_VALUE).map(|value| {
-            before.value.clear();
-            before.value.extend_from_slice(value);
-            made.clone_ref(py)
-        });
-        Ok(Some(made))
-    }
+    let place = |part: &[u8]| {
+        let start = part.as_ptr().addr() - answer.as_ptr().addr();
+        start..start + part.len()
+    };
+    let (key, value, headers) = (parts.key.map(place), parts.value.map(place), place(parts.headers));
+    rest.is_empty().then_some(Record { offset, at_ms, key, value, headers, is_whole })
 }
 
 /// A record as it lies there.
@@ -257,7 +204,14 @@ fn parts<'a>(from: &mut &'a [u8]) -> Option<Parts<'a>> {
     let (later_ms, further) = (varint(&mut rest)?, varint(&mut rest)?);
     let (key, value) = (bytes(&mut rest)?, bytes(&mut rest)?);
     let header_count = varint(&mut rest)?;
-    (header_count >= 0).then_some(Parts { later_ms, further, key, value, header_count, headers: rest })
+    Some(Parts { later_ms, further, key, value, header_count, headers: rest })
+}
+
+/// The header that begins there, its value None for null; None for none, and for a name that is no UTF-8.
+#[inline]
+pub fn header<'a>(from: &mut &'a [u8]) -> Option<(&'a str, Option<&'a [u8]>)> {
+    let name = std::str::from_utf8(bytes(from)??).ok()?;
+    Some((name, bytes(from)?))
 }
 
 fn integer(from: &[u8], at: Range<usize>) -> Option<i64> {

@@ -3,6 +3,7 @@
 //! A getattr costs 30 ns and an event has 20 fields. msgspec makes each field a slot, whose place its member descriptor
 //! tells, as CPython's own `__slots__` do.
 
+use crate::fetch::fetch;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -29,7 +30,9 @@ impl<const N: usize> Slots<N> {
     pub fn new(kind: &Bound<'_, PyType>, names: [&str; N]) -> PyResult<Self> {
         let mut places = [0; N];
         for (place, name) in places.iter_mut().zip(names) {
-            let descriptor = kind.getattr(name)?;
+            let told = kind.getattr(name)?;
+            // what stands before the slot knows it
+            let descriptor = told.getattr_opt("slot")?.unwrap_or(told);
             // SAFETY: an object of exactly this type has this layout in CPython 3.11 and later.
             *place = unsafe {
                 if ffi::Py_TYPE(descriptor.as_ptr()) != &raw mut ffi::PyMemberDescr_Type {
@@ -122,14 +125,10 @@ impl<const N: usize> Slots<N> {
     /// Has the fields of an object fetched into the cache, for `read` soon after: a batch is far away in memory.
     #[inline]
     pub fn fetch(&self, object: &Bound<'_, PyAny>) {
-        #[cfg(target_arch = "x86_64")]
         if object.get_type_ptr() == self.kind.as_ptr().cast() {
             for place in self.places {
-                // SAFETY: as in `read`; a prefetch of any address, null too, does nothing that could be seen.
-                unsafe {
-                    let field = *object.as_ptr().byte_offset(place).cast::<*const i8>();
-                    std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(field);
-                }
+                // SAFETY: as in `read`.
+                fetch(unsafe { *object.as_ptr().byte_offset(place).cast::<*const i8>() });
             }
         }
     }
