@@ -4,6 +4,7 @@
 """
 
 import ssl
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from urllib.parse import unquote, urlsplit
@@ -12,10 +13,16 @@ from urllib.request import getproxies
 import anyio
 import anyio.to_thread
 import httpcore  # noqa: F401  # httpx loads it with the first client, on the loop's thread: 35 ms
-import httpx
 
 from pipeline.errors import PermanentError, RetryableError
 from pipeline.http import Response, Tls
+
+# httpx goes without its command line where what that needs is not installed. With us it is: 45 ms of a start and 5 MiB.
+_COMMAND_LINE = "httpx._main"
+sys.modules[_COMMAND_LINE] = None  # type: ignore[assignment]  # as the documentation of sys.modules has it: not there
+import httpx  # noqa: E402
+
+del sys.modules[_COMMAND_LINE]
 
 MAX_ANSWER = 64 * 2**20
 """Bytes of an answer that are read at most."""
