@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import anyio
 import msgspec
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from benchmarks.load import records
 from benchmarks.running import WITHOUT_TWINS
@@ -33,6 +34,7 @@ from exporters.loki import SPEC as LOKI
 from exporters.otlp import JAEGER
 from pipeline.batch import Batch
 from pipeline.components import Payload
+from pipeline.native import HAS_NATIVE, native
 from pipeline.runtime.launch import GC_THRESHOLDS
 from pipeline.testing.context import FakeContext
 from processors.redaction import SPEC as REDACTION
@@ -86,6 +88,26 @@ class Stage:
         return await self.component.process(batch)
 
 
+class Fetched:
+    """A fetch: records, and with the twins the answer in which they lie."""
+
+    def __init__(self, records: list[KafkaRecord]) -> None:
+        self.records = records
+        builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 2**30)
+        for place, record in enumerate(records):
+            builder.append(place, record.timestamp, record.key, record.value, list(record.headers))
+        base = records[0].offset.to_bytes(8, "big")
+        self._answer = base + bytes(builder.build())[len(base) :]
+
+    def lying(self) -> Sequence[Any]:
+        """What the receiver gives to be decoded."""
+        if not HAS_NATIVE:
+            return self.records
+        found = native.RecordReader(KafkaRecord).records(self._answer, 0)
+        assert found is not None
+        return found
+
+
 class Road:
     """One of each, with empty state."""
 
@@ -96,9 +118,10 @@ class Road:
             SHARD, begin_at(0), 0, 0, "fail", decode, TWIN.decode_all if TWIN is not None else None
         )
 
-    async def take(self, watch: Stopwatch, records: Sequence[KafkaRecord]) -> None:
+    async def take(self, watch: Stopwatch, fetched: Fetched) -> None:
         """One fetch, to its sealed payloads."""
-        read = watch.time("decode", lambda: self.partition.take(records, records[-1].offset + 1, None))
+        last = fetched.records[-1].offset
+        read = watch.time("decode", lambda: self.partition.take(fetched.lying(), last + 1, None))
         assert read is not None and not read.rejected, read
         items: Sequence[Any] = read.items
         for item in items:
@@ -138,7 +161,7 @@ def _enrichment() -> tuple[Any, ...]:
     return (import_module("processors.enrichment").SPEC,) if find_spec("processors.enrichment") else ()
 
 
-def load(count: int) -> list[list[KafkaRecord]]:
+def load(count: int) -> list[Fetched]:
     """`count` records in batches, with the bridge's headers."""
     loaded = [
         KafkaRecord(
@@ -150,7 +173,7 @@ def load(count: int) -> list[list[KafkaRecord]]:
         )
         for record in records(count)
     ]
-    return [loaded[start : start + BATCH] for start in range(0, count, BATCH)]
+    return [Fetched(loaded[start : start + BATCH]) for start in range(0, count, BATCH)]
 
 
 def _bare(batch: Sequence[KafkaRecord]) -> None:
@@ -159,10 +182,10 @@ def _bare(batch: Sequence[KafkaRecord]) -> None:
         untyped(record.value)
 
 
-async def _round(watch: Stopwatch, batches: Sequence[Sequence[KafkaRecord]]) -> None:
+async def _round(watch: Stopwatch, batches: Sequence[Fetched]) -> None:
     async with _road() as road:
         for batch in batches:
-            watch.time("bare decode", partial(_bare, batch))
+            watch.time("bare decode", partial(_bare, batch.records))
             await road.take(watch, batch)
 
 
