@@ -1,8 +1,8 @@
 """What Dagster said: one `Event` a stored EventLogEntry, with its detail parsed once at the door.
 
 The wire's shape (serdes JSON, two generations of names) stays in `receivers/dagster_wire.py`; behind it everything
-uses these types. `raw` keeps the original bytes, so dead letters, replays and the Kafka exporter are lossless. Ask an event
-for them: where there are twins, what the class keeps may be a stand-in (`_Left`), and encoders see that.
+uses these types. `raw` keeps the original bytes, so dead letters, replays and the Kafka exporter are lossless. Ask an
+event for them: where there are twins, what the class keeps may be a stand-in (`_Left`), and encoders see that.
 State must never hold an `Event` or a part of its `raw`.
 """
 
