@@ -246,7 +246,7 @@ def generator(home: Path, rounds: int) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(command, stdout=said, stderr=told, env=environment, start_new_session=True)
     try:
         yield process
-    except TimeoutError as error:  # seen once or twice on PostgreSQL, and not understood
+    except TimeoutError as error:
         os.killpg(process.pid, signal.SIGUSR1)
         time.sleep(1)
         raise AssertionError(f"it does not end; each process:\n{(home / 'told').read_text()[-8000:]}") from error
