@@ -46,7 +46,7 @@ if __name__ == "__main__":
     with get_context("fork").Pool(3) as workers:
         for ran in workers.imap_unordered(run, JOBS * int(sys.argv[1]), chunksize=1):
             print("ran", ran, flush=True)
-        workers.close()  # leaving the block sends SIGTERM, which Dagster may have caught: one that waits never ends then
+        workers.close()  # leaving the block sends SIGTERM; a worker that waits, and where Dagster caught it, never ends
         workers.join()
     with dg.DagsterInstance.get() as dagster_instance:
         print(json.dumps(stored(dagster_instance)))
