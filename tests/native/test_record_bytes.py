@@ -142,7 +142,7 @@ def test_headers_alone_may_be_set_and_the_bytes_are_still_looked_after() -> None
     assert (kept.raw, kept.headers) == (LINES[0], ())
 
 
-async def test_the_twins_read_headers_where_they_lie(tmp_path: Path) -> None:
+async def test_the_twins_read_headers_where_they_lie() -> None:
     headers = [BRIDGED, (), BRIDGED[::-1], BRIDGED[:1], (("dagtel-storage-id", b"x"), *BRIDGED)]
     left = left_in(answer_of(LINES, headers))
     own = plain(left, LINES, headers)

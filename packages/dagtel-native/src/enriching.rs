@@ -10,14 +10,14 @@ use pyo3::types::{PyBytes, PyModule, PyString, PyType};
 
 /// The header of a run's latest event, and the facts that hold since.
 struct Seen<'py> {
-    header: Bound<'py, PyBytes>,
+    header: Box<[u8]>,
     facts: Option<Bound<'py, PyAny>>,
 }
 
 /// What an event's facts depend on.
 struct Asked<'py> {
     run_id: Bound<'py, PyAny>,
-    header: Option<Bound<'py, PyBytes>>,
+    headers: Option<Headers<'py>>,
     news: bool,
 }
 
@@ -61,7 +61,6 @@ impl Enricher {
         asks: bool,
     ) -> PyResult<usize> {
         let py = events.py();
-        let nothing = PyBytes::new(py, b"");
         let mut forgotten = runs.getattr(intern!(py, "forgotten"))?;
         let mut seen: AHashMap<String, Seen<'py>> = AHashMap::new();
         let mut events = events.try_iter()?;
@@ -71,6 +70,7 @@ impl Enricher {
             for event in &near {
                 let Some(asked) = self.asked(event, headers, asks) else { return Ok(done) };
                 let Some(run_id) = text(&asked.run_id) else { return Ok(done) };
+                let Some(header) = self.header(asked.headers.as_ref()) else { return Ok(done) };
                 if !self.told.write(event, CATALOG, catalog) {
                     return Ok(done);
                 }
@@ -78,20 +78,19 @@ impl Enricher {
                 if run_id.is_empty() {
                     continue;
                 }
-                let header = asked.header.as_ref().unwrap_or(&nothing);
                 if let Some(known) = seen.get(run_id) {
-                    if !asked.news && known.header.as_bytes() == header.as_bytes() {
+                    if !asked.news && *known.header == *header {
                         self.tell(event, known.facts.as_ref());
                         continue;
                     }
                 }
-                let facts = runs.call_method1(intern!(py, "facts"), (event, header))?;
+                let facts = runs.call_method1(intern!(py, "facts"), (event, PyBytes::new(py, header)))?;
                 let now = runs.getattr(intern!(py, "forgotten"))?;
                 if now.ne(&forgotten)? {
                     seen.clear();
                     forgotten = now;
                 }
-                let known = Seen { header: header.clone(), facts: (!facts.is_none()).then_some(facts) };
+                let known = Seen { header: header.into(), facts: (!facts.is_none()).then_some(facts) };
                 self.tell(event, known.facts.as_ref());
                 seen.insert(run_id.to_owned(), known);
             }
@@ -105,25 +104,25 @@ impl Enricher {
     #[inline]
     fn asked<'py>(&self, event: &Bound<'py, PyAny>, headers: bool, asks: bool) -> Option<Asked<'py>> {
         let [run_id, carried, kind, detail] = self.asked.read(event)?;
-        let header = if headers { self.header(&carried)? } else { None };
+        let headers = if headers { Some(Headers::of(&carried)?) } else { None };
         let queued = detail.get_type_ptr() == self.queued.as_ptr().cast();
         let kind = kind.cast_exact::<PyString>().ok()?;
         let news = queued || (asks && kind.to_str().is_ok_and(|kind| self.ends.iter().any(|end| end == kind)));
-        Some(Asked { run_id, header, news })
+        Some(Asked { run_id, headers, news })
     }
 
-    /// The value of the header, Some(None) if it is not there.
+    /// The value of the header, empty if it is not there; None for headers that are not as they are typed.
     #[inline]
-    fn header<'py>(&self, carried: &Bound<'py, PyAny>) -> Option<Option<Bound<'py, PyBytes>>> {
-        let headers = Headers::of(carried)?;
+    fn header<'a>(&self, headers: Option<&'a Headers<'_>>) -> Option<&'a [u8]> {
+        let Some(headers) = headers else { return Some(&[]) };
         let last = headers.pairs().last(); // where the bridge puts it
         for pair in last.into_iter().chain(headers.pairs()) {
             let (name, value) = pair?;
             if name == self.header {
-                return Some(Some(PyBytes::new(carried.py(), value)));
+                return Some(value);
             }
         }
-        Some(None)
+        Some(&[])
     }
 
     /// Facts of a run that nothing is known of leave the event as another process found it.

@@ -87,27 +87,28 @@ impl RecordBytes {
 pub fn made<'py>(py: Python<'py>, mut lying: &[u8]) -> PyResult<Bound<'py, PyTuple>> {
     let mut found = Vec::new();
     while let Some((name, value)) = header(&mut lying) {
-        found.push((PyString::intern(py, name), value.map(|value| PyBytes::new(py, value))).into_pyobject(py)?);
+        found.push((name, value.map(|value| PyBytes::new(py, value))).into_pyobject(py)?);
+        // interned, a name may stay
     }
     PyTuple::new(py, found)
 }
 
 /// The headers of an event, wherever they are.
-pub enum Headers<'a, 'py> {
-    Made(&'a Bound<'py, PyTuple>),
+pub enum Headers<'py> {
+    Made(Bound<'py, PyTuple>),
     Left(PyRef<'py, RecordBytes>),
 }
 
 /// A name and its value.
 pub type Pair<'a> = (&'a str, &'a [u8]);
 
-impl<'a, 'py> Headers<'a, 'py> {
+impl<'py> Headers<'py> {
     /// None for what is neither a tuple nor stands for one.
     #[inline]
-    pub fn of(carried: &'a Bound<'py, PyAny>) -> Option<Self> {
+    pub fn of(carried: &Bound<'py, PyAny>) -> Option<Self> {
         match carried.cast_exact::<RecordBytes>() {
             Ok(left) => Some(Self::Left(left.try_borrow().ok()?)),
-            Err(_) => carried.cast_exact().ok().map(Self::Made),
+            Err(_) => carried.cast_exact().ok().cloned().map(Self::Made),
         }
     }
 
