@@ -75,7 +75,7 @@ async def checkpoint(life: Harness) -> Pause:
     began = time.thread_time()
     commit = await life.engine.barrier()
     paused = time.thread_time()
-    payloads = life.write(life.sealed(commit))
+    payloads = life.write(await life.sealed(commit))
     written = time.thread_time()
     for id, outbox in life.outboxes.items():
         while outbox.ready:

@@ -21,7 +21,8 @@ from pipeline.errors import RetryableError, StateError
 from pipeline.events import own_bytes
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.garbage import Garbage
-from pipeline.runtime.outbox import Outbox, released, sealed
+from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.sealing import AHEAD, Sealing, released
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import Telemetry
 from pipeline.store.state import Ack, Commit, OutboxRow, StateStore
@@ -50,9 +51,9 @@ class ReadMessage(msgspec.Struct):
     read: Read[Any]
 
 
-HEAVY: Final = 12 << 20
-"""Bytes of payloads for which a checkpoint does not wait any longer: they stand in memory as they are built, and what
-is under way is then bounded by bytes and not by how much a second brings."""
+HEAVY: Final = 24 << 20
+"""Bytes of payloads for which a checkpoint does not wait any longer: what is under way is bounded by bytes and not by
+how much a second brings. It takes more than can be sealed as it comes, or what no sealing makes less."""
 
 
 class Driver:
@@ -79,6 +80,7 @@ class Driver:
         """When the first events since the start came; 0 before."""
         self.store_ok = True
         self._state, self._outboxes, self._clock = store, outboxes, clock
+        self._sealing = Sealing(outboxes)
         self._statuses, self._telemetry = statuses, telemetry
         self._interval_s, self._cap, self._most = interval_s, dead_letter_cap, max_items
         self._mail: deque[Message | ReadMessage] = deque()
@@ -146,7 +148,7 @@ class Driver:
                     lambda: self._write(Commit(acks=[ack], outbox=rows, epochs=fence.epochs(ack.shard)))
                 )
                 self._give_back([ack])
-                released(self._outboxes, {row.id: row.exporter for row in rows}, rows)
+                released(self._outboxes, rows)
         else:
             self.engine.acknowledge(ack)
             self._wake.set()
@@ -236,9 +238,12 @@ class Driver:
         self._wake.set()
 
     async def commit_all(self) -> None:
-        """The committer: write checkpoints one after another until cancelled."""
+        """The committer: write checkpoints one after another until cancelled, and seal what waits for the next."""
         while True:
             while (commit := self._commit_needed) is None:
+                if self._sealing.unsealed >= AHEAD:
+                    await self._sealing.ahead()
+                    continue
                 self._commit_wake = anyio.Event()
                 await self._commit_wake.wait()
             await self._store_checkpoint(commit)
@@ -262,11 +267,13 @@ class Driver:
 
     def _due_in(self) -> float:
         urgent = max(URGENT_S, URGENT_SHARE * self._pause)
-        soon = self._urgent or sum(outbox.unsealed for outbox in self._outboxes.values()) >= HEAVY
+        soon = self._urgent or self._sealing.bytes >= HEAVY
         pace = min(urgent, self._interval_s) if soon else self._interval_s
         return self._last + pace - self._clock.monotonic()
 
     async def _checkpoint_if_due(self) -> None:
+        if self._sealing.unsealed >= AHEAD:
+            self._commit_wake.set()
         if (self.engine.changed or self._urgent) and self._commit_needed is None and self._due_in() <= 0:
             await self._checkpoint()
 
@@ -300,12 +307,11 @@ class Driver:
         self._telemetry.commit.record(self._clock.monotonic() - began)
 
     async def _store(self, commit: Commit) -> None:
-        built = {row.id: row.exporter for row in commit.outbox}
-        stored = await anyio.to_thread.run_sync(sealed, self._outboxes, commit.outbox)
+        stored = await self._sealing.finished(commit.outbox)
         await self._write(msgspec.structs.replace(commit, outbox=stored))
         self.committed.update(commit.positions)
         self._give_back(commit.acks)
-        released(self._outboxes, built, stored)
+        released(self._outboxes, stored)
         if commit.dead:
             dropped = await anyio.to_thread.run_sync(self._state.trim_dead_letters, self._cap)
             if dropped:

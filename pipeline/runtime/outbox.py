@@ -7,7 +7,7 @@ An item's way: `push` gathers it, `build` turns what has gathered into payloads,
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import anyio
@@ -30,26 +30,6 @@ PORTION: Final = 4 << 20
 """Bytes of payloads that are joined and sealed before the next ones are: a checkpoint of a busy second has 30 MiB of
 them, which would stand in memory a second time as what they were joined to."""
 _RECORDS: Final = frozenset(RECORDS)
-
-
-def sealed(outboxes: Mapping[str, "Outbox"], built: list[OutboxRow]) -> list[OutboxRow]:
-    """Payloads of a checkpoint as they are stored (`Outbox.sealed`), in the order of their ids. Takes them out of
-    `built`: nobody needs them as they were."""
-    by_exporter: dict[str, list[OutboxRow]] = {}
-    for row in built:
-        by_exporter.setdefault(row.exporter, []).append(row)
-    built.clear()
-    stored = (row for id, rows in by_exporter.items() for row in outboxes[id].sealed(rows))
-    return sorted(stored, key=lambda row: row.id)
-
-
-def released(outboxes: Mapping[str, "Outbox"], built: Mapping[int, str], stored: Sequence[OutboxRow]) -> None:
-    """These are stored now and may be sent. Of `built`, exporters by id, those that are not among them were joined to
-    others."""
-    for id, outbox in outboxes.items() if stored else ():
-        outbox.release([row for row in stored if row.exporter == id])
-    for joined in built.keys() - {row.id for row in stored}:
-        outboxes[built[joined]].acked(joined)
 
 
 def _portion(rows: deque[OutboxRow]) -> list[OutboxRow]:
@@ -186,10 +166,10 @@ class Outbox:
 
     # --- the committer's side ---
 
-    def sealed(self, built: list[OutboxRow]) -> list[OutboxRow]:
+    def sealed(self, built: list[OutboxRow], rest: list[OutboxRow] | None = None) -> list[OutboxRow]:
         """These payloads, which are taken out of `built`, as they are stored: joined and compressed, where the exporter
-        does so. Ids that are no more there were joined to others. Called off the loop's thread: of 65,000 log lines
-        joining takes 30 ms."""
+        does so. Ids that are no more there were joined to others; the last of what was joined is left in `rest`, if
+        there is one, for it may have room. Called off the loop's thread: of 65,000 log lines joining takes 30 ms."""
         alone: list[OutboxRow] = []
         by_shard: dict[str, deque[OutboxRow]] = {}
         for row in built:
@@ -204,6 +184,8 @@ class Outbox:
                 joined = self._joined(_portion(rows), shard)
                 if rows and len(joined) > 1:
                     rows.appendleft(joined.pop())  # what has room left takes of the next portion
+                elif not rows and rest is not None:
+                    rest.append(joined.pop())
                 stored += map(self._compressed, joined)
         return stored
 
@@ -246,9 +228,12 @@ class Outbox:
         memory = self.delivery.sending_queue.memory
         for row in rows:
             size = len(row.payload.body)
-            self._account(row.id, size)  # sealing has made it smaller
             kept = row.payload if self._in_memory + size <= memory else None
             self._add(Entry(row.id, size, kept, shard=row.shard), row.payload)
+
+    def resized(self, row: OutboxRow) -> None:
+        """A payload was joined to others, or compressed."""
+        self._account(row.id, len(row.payload.body))
 
     def _account(self, id: int, size: int) -> None:
         self.bytes += size - self._open.get(id, 0)

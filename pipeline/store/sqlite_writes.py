@@ -21,6 +21,9 @@ MOST_ROWS: Final = 512
 """Of one statement, a power of two. Preparing one takes a time that grows with the square of its rows, and what it may
 have to take back, a copy of each page that it changes, is in memory."""
 
+PAYLOADS: Final = 1 << 20
+"""Bytes of payloads that one statement takes, or little more."""
+
 _Table: TypeAlias = tuple[str, str, str]
 """Shard, owner and name."""
 
@@ -127,21 +130,7 @@ def _write_all(connection: sqlite3.Connection, commit: Commit) -> None:
     if commit.rows:
         _write_rows(connection, commit)
     if commit.outbox:
-        _OUTBOX.run(
-            connection,
-            [
-                v
-                for r in commit.outbox
-                for v in (
-                    r.id,
-                    r.exporter,
-                    len(r.payload.body),
-                    _encode(r.payload),
-                    r.shard,
-                    commit.epochs.get(r.shard, 0),
-                )
-            ],
-        )
+        _write_outbox(connection, commit)
     if commit.acks:
         _write_acks(connection, commit)
     if commit.dead:
@@ -152,6 +141,21 @@ def _write_all(connection: sqlite3.Connection, commit: Commit) -> None:
     if commit.replayed:
         _REPLAYED.run(connection, list(commit.replayed))
         _WISHES.run(connection, list(commit.replayed))
+
+
+def _write_outbox(connection: sqlite3.Connection, commit: Commit) -> None:
+    """A payload's bytes are copied on their way into the file: of as many at once as PAYLOADS have."""
+    values: list[Value] = []
+    size = 0
+    for row in commit.outbox:
+        data = _encode(row.payload)
+        values += (row.id, row.exporter, len(row.payload.body), data, row.shard, commit.epochs.get(row.shard, 0))
+        size += len(data)
+        if size >= PAYLOADS:
+            _OUTBOX.run(connection, values)
+            values, size = [], 0
+    if values:
+        _OUTBOX.run(connection, values)
 
 
 def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:

@@ -18,7 +18,8 @@ from pipeline.runtime.host import Host
 from pipeline.runtime.ids import Ids
 from pipeline.runtime.inherit import Bequest
 from pipeline.runtime.lanes import NOTHING_MOVED, Workshop
-from pipeline.runtime.outbox import Outbox, released, sealed
+from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.sealing import Sealing, released
 from pipeline.runtime.status import Statuses
 from pipeline.runtime.telemetry import Telemetry
 from pipeline.store.state import Ack, Commit, OutboxRow, StateStore
@@ -39,7 +40,7 @@ class Harness:
 
     def __init__(self, engine: Engine, store: StateStore, outboxes: dict[str, Outbox], workshop: Workshop) -> None:
         self.engine, self.store, self.outboxes, self.workshop = engine, store, outboxes, workshop
-        self._built: dict[int, str] = {}
+        self.sealing = Sealing(outboxes)
 
     async def assign(self, *sources: str) -> dict[str, Position | None]:
         return await self.engine.assign(sources)
@@ -54,12 +55,11 @@ class Harness:
 
     async def barrier(self) -> Commit:
         """A checkpoint that is not written yet."""
-        return self.sealed(await self.engine.barrier())
+        return await self.sealed(await self.engine.barrier())
 
-    def sealed(self, commit: Commit) -> Commit:
+    async def sealed(self, commit: Commit) -> Commit:
         """The same with its payloads as they are stored."""
-        self._built = {row.id: row.exporter for row in commit.outbox}
-        return msgspec.structs.replace(commit, outbox=sealed(self.outboxes, commit.outbox))
+        return msgspec.structs.replace(commit, outbox=await self.sealing.finished(commit.outbox))
 
     async def commit(self) -> list[OutboxRow]:
         """A checkpoint, written; its payloads may be sent. Gives them."""
@@ -68,8 +68,7 @@ class Harness:
     def write(self, commit: Commit) -> list[OutboxRow]:
         """Write a checkpoint, of now or of before."""
         self.store.commit(commit)
-        released(self.outboxes, self._built, commit.outbox)
-        self._built = {}
+        released(self.outboxes, commit.outbox)
         return list(commit.outbox)
 
     async def reload(self, workshop: Workshop, bequest: Bequest = NOTHING_MOVED) -> list[OutboxRow]:

@@ -32,8 +32,7 @@ def test_a_checkpoint_is_due_sooner_when_much_waits_and_barriers_take_a_tenth_at
     waiting: int, pause: float, due: float
 ) -> None:
     clock = SimpleNamespace(monotonic=lambda: 100.0)
-    outboxes = {"a": SimpleNamespace(unsealed=waiting // 2), "b": SimpleNamespace(unsealed=waiting - waiting // 2)}
     driver: Any = object.__new__(Driver)
     driver._urgent, driver._pause, driver._interval_s, driver._last, driver._clock = False, pause, 5.0, 100.0, clock
-    driver.__dict__["_outboxes"] = outboxes
+    driver._sealing = SimpleNamespace(bytes=waiting)
     assert driver._due_in() == pytest.approx(due)

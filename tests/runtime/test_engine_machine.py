@@ -254,11 +254,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule(source=st.sampled_from(SOURCES), size=st.integers(0, 20))
     def checkpoint_that_is_written_after_the_next_read(self, source: str, size: int) -> None:
-        commit = self.portal.call(self.process.barrier)
+        commit = self.portal.call(self.process.engine.barrier)
         self.stored = dict(self.taken)
         self.read(source, size)
-        rows = self.portal.call(self.process.write, commit)
+        rows = self.portal.call(self.process.write, self.portal.call(self.process.sealed, commit))
         self.committed.update({row.id: row.payload.body for row in rows})
+
+    @rule()
+    def sealed_ahead(self) -> None:
+        """What is built is sealed before its checkpoint."""
+        self.portal.call(self.process.sealing.ahead)
 
     @rule(acknowledged=st.booleans())
     def send(self, acknowledged: bool) -> None:

@@ -14,7 +14,8 @@ from pipeline.delivery import Delivery, QueueBatch, SendingQueue
 from pipeline.runtime import outbox as module
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.ids import Ids
-from pipeline.runtime.outbox import Outbox, released, sealed
+from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.sealing import released, sealed, settled
 from pipeline.signals import LogRecord, Signal
 from pipeline.store.state import OutboxRow
 from pipeline.testing import strategies
@@ -90,6 +91,7 @@ async def test_pieces_are_built_as_they_come_and_joined_for_the_checkpoint() -> 
     built = outbox.take_built()
     assert outbox.unsealed == 0
     ids = [row.id for row in built]
+    exporters = dict.fromkeys(ids, "out")
     rows = sealed({"out": outbox}, built)
     assert [text for found in texts(rows) for text in found] == [str(n) for n in range(20)]
     assert all(row.payload.items <= 7 for row in rows)
@@ -97,9 +99,12 @@ async def test_pieces_are_built_as_they_come_and_joined_for_the_checkpoint() -> 
     assert [row.id for row in rows] == sorted(row.id for row in rows)
     assert not built, "nobody needs them as they were"
     assert len(outbox) == len(ids) > len(rows)
-    released({"out": outbox}, dict.fromkeys(ids, "out"), rows)
+    settled({"out": outbox}, exporters, rows)
     assert len(outbox) == len(rows)
     assert outbox.bytes == sum(len(row.payload.body) for row in rows)
+    assert not outbox.ready
+    released({"out": outbox}, rows)
+    assert [(await outbox.next()).id for _ in rows] == [row.id for row in rows]
 
 
 async def test_no_more_than_a_portion_is_joined_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

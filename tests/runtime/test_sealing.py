@@ -1,0 +1,143 @@
+"""Payloads that are sealed before their checkpoint: all of them, each once, in the order of building."""
+
+import gzip
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.batch import WHOLE
+from pipeline.components import ExporterSpec, Payload, join_payloads
+from pipeline.delivery import Delivery, QueueBatch, SendingQueue
+from pipeline.runtime.dead_letters import DeadLetters
+from pipeline.runtime.ids import Ids
+from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.sealing import Sealing, released
+from pipeline.signals import LogRecord, Signal
+from pipeline.store.state import OutboxRow
+from pipeline.testing.fakes import CollectingExporter
+
+pytestmark = pytest.mark.anyio
+MOST = 7
+NOW = "a checkpoint"
+AHEAD = "sealed ahead"
+
+
+class Plain(CollectingExporter):
+    """Payloads stay as they are built."""
+
+
+class Compressing(CollectingExporter):
+    """Joins lists of messages, and compresses them."""
+
+    def joined(self, payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
+        return join_payloads(payloads, most, lambda bodies: b"[" + b",".join(body[1:-1] for body in bodies) + b"]")
+
+    def seal(self, payload: Payload) -> Payload:
+        return msgspec.structs.replace(payload, body=gzip.compress(payload.body))
+
+
+def opened(id: str, exporter: CollectingExporter, ids: Ids) -> Outbox:
+    options = type("NoOptions", (msgspec.Struct,), {})
+    spec: ExporterSpec[Any] = ExporterSpec(id, options, lambda *a: None, frozenset({Signal.LOGS}))  # type: ignore[arg-type, return-value]
+    delivery = Delivery(sending_queue=SendingQueue(batch=QueueBatch(max_size=MOST)))
+    return Outbox(id, spec, exporter, delivery, ids, DeadLetters(ids), lambda: None)
+
+
+def outboxes() -> dict[str, Outbox]:
+    ids = Ids(1)
+    return {"plain": opened("plain", Plain(), ids), "small": opened("small", Compressing(), ids)}
+
+
+async def push(outbox: Outbox, first: int, count: int, shard: str = WHOLE) -> None:
+    await outbox.push([LogRecord(n, "INFO", "LOG", str(n), str(n)) for n in range(first, first + count)], 0, shard)
+    outbox.build(0)
+
+
+def texts(rows: Sequence[OutboxRow], exporter: str, shard: str) -> list[str]:
+    own = [row.payload.body for row in rows if (row.exporter, row.shard) == (exporter, shard)]
+    return [
+        text for body in own for text in msgspec.json.decode(gzip.decompress(body) if exporter == "small" else body)
+    ]
+
+
+async def stored(sealing: Sealing, boxes: dict[str, Outbox]) -> list[OutboxRow]:
+    """A checkpoint of all that is built."""
+    built = [row for box in boxes.values() for row in box.take_built()]
+    rows = await sealing.finished(built)
+    assert not built, "nobody needs them as they were"
+    released(boxes, rows)
+    return rows
+
+
+@given(
+    st.lists(
+        st.sampled_from([NOW, AHEAD])
+        | st.tuples(st.sampled_from(["plain", "small"]), st.integers(1, 9), st.sampled_from([WHOLE, "a/0"]))
+    )
+)
+async def test_whatever_is_sealed_ahead_each_item_is_stored_once_and_in_order(steps: list[Any]) -> None:
+    boxes = outboxes()
+    sealing = Sealing(boxes)
+    pushed: dict[tuple[str, str], list[str]] = {}
+    rows: list[OutboxRow] = []
+    for number, step in enumerate([*steps, NOW]):
+        if step == AHEAD:
+            await sealing.ahead()
+            assert not sealing.unsealed
+        elif step == NOW:
+            now = await stored(sealing, boxes)
+            assert [row.id for row in now] == sorted({row.id for row in now})
+            assert not rows or not now or now[0].id > rows[-1].id, "a checkpoint has what was built before the next"
+            rows += now
+            assert sealing.bytes == 0
+        else:
+            exporter, count, shard = step
+            await push(boxes[exporter], number * 10, count, shard)
+            pushed.setdefault((exporter, shard), []).extend(str(n) for n in range(number * 10, number * 10 + count))
+    assert {key: texts(rows, *key) for key in pushed} == pushed
+    assert all(row.payload.items <= MOST for row in rows)
+    for id, box in boxes.items():
+        own = [row for row in rows if row.exporter == id]
+        assert len(box) == len(own), "those that were joined to others wait no more"
+        assert box.bytes == sum(len(row.payload.body) for row in own)
+
+
+async def test_what_has_room_left_waits_as_it_is_for_what_comes() -> None:
+    """Else whatever is sealed ahead ends with a small request."""
+    boxes = outboxes()
+    sealing = Sealing(boxes)
+    for first in range(0, 20, 5):
+        await push(boxes["small"], first, 5)
+        await sealing.ahead()
+    assert [row.payload.items for row in await stored(sealing, boxes)] == [5, 5, 5, 5], "no two of them fit in one"
+    for first in range(0, 12, 3):
+        await push(boxes["small"], first, 3)
+        await sealing.ahead()
+    assert [row.payload.items for row in await stored(sealing, boxes)] == [6, 6]
+
+
+async def test_what_waits_is_told_as_it_stands_in_memory() -> None:
+    boxes = outboxes()
+    sealing = Sealing(boxes)
+    await boxes["small"].push([LogRecord(n, "INFO", "LOG", "a" * 1000, str(n)) for n in range(MOST * 2)], 0)
+    boxes["small"].build(0)
+    built = sealing.bytes
+    assert built == sealing.unsealed == boxes["small"].bytes > 14_000
+    await sealing.ahead()
+    assert sealing.unsealed == 0
+    assert 7_000 < sealing.bytes == boxes["small"].bytes < 8_000, "one is sealed, one waits for what comes"
+    rows = await stored(sealing, boxes)
+    assert sealing.bytes == 0
+    assert boxes["small"].bytes == sum(len(row.payload.body) for row in rows) < 1_000
+
+
+async def test_an_exporter_whose_seal_raises_says_so() -> None:
+    boxes = outboxes()
+    boxes["small"].exporter.seal = lambda payload: 1 / 0  # type: ignore[attr-defined]
+    await push(boxes["small"], 0, 14)
+    with pytest.raises(ZeroDivisionError):
+        await Sealing(boxes).ahead()
