@@ -22,7 +22,7 @@ from pipeline.events import own_bytes
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.garbage import Garbage
 from pipeline.runtime.outbox import Outbox
-from pipeline.runtime.sealing import AHEAD, Sealing, released
+from pipeline.runtime.sealing import Sealing, released
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.telemetry import Telemetry
 from pipeline.store.state import Ack, Commit, OutboxRow, StateStore
@@ -241,7 +241,7 @@ class Driver:
         """The committer: write checkpoints one after another until cancelled, and seal what waits for the next."""
         while True:
             while (commit := self._commit_needed) is None:
-                if self._sealing.unsealed >= AHEAD:
+                if self._sealing.due:
                     await self._sealing.ahead()
                     continue
                 self._commit_wake = anyio.Event()
@@ -272,7 +272,7 @@ class Driver:
         return self._last + pace - self._clock.monotonic()
 
     async def _checkpoint_if_due(self) -> None:
-        if self._sealing.unsealed >= AHEAD:
+        if self._sealing.due:
             self._commit_wake.set()
         if (self.engine.changed or self._urgent) and self._commit_needed is None and self._due_in() <= 0:
             await self._checkpoint()

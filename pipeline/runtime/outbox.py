@@ -29,6 +29,8 @@ more of them left to build. 1,000 spans take 10 ms."""
 PORTION: Final = 4 << 20
 """Bytes of payloads that are joined and sealed before the next ones are: a checkpoint of a busy second has 30 MiB of
 them, which would stand in memory a second time as what they were joined to."""
+REST: Final = PORTION // 4
+"""Bytes of payloads that an exporter may leave to be joined to others."""
 _RECORDS: Final = frozenset(RECORDS)
 
 
@@ -169,7 +171,8 @@ class Outbox:
     def sealed(self, built: list[OutboxRow], rest: list[OutboxRow] | None = None) -> list[OutboxRow]:
         """These payloads, which are taken out of `built`, as they are stored: joined and compressed, where the exporter
         does so. Ids that are no more there were joined to others; the last of what was joined is left in `rest`, if
-        there is one, for it may have room. Called off the loop's thread: of 65,000 log lines joining takes 30 ms."""
+        there is one and little of it, for it has room. Called off the loop's thread: of 65,000 log lines joining takes
+        30 ms."""
         alone: list[OutboxRow] = []
         by_shard: dict[str, deque[OutboxRow]] = {}
         for row in built:
@@ -178,15 +181,20 @@ class Outbox:
             else:
                 by_shard.setdefault(row.shard, deque()).append(row)
         built.clear()
+        last: list[OutboxRow] = []
         stored = [self._compressed(row) for row in alone]
         for shard, rows in by_shard.items():
             while rows:
                 joined = self._joined(_portion(rows), shard)
                 if rows and len(joined) > 1:
                     rows.appendleft(joined.pop())  # what has room left takes of the next portion
-                elif not rows and rest is not None:
-                    rest.append(joined.pop())
+                elif not rows:
+                    last.append(joined.pop())
                 stored += map(self._compressed, joined)
+        if rest is not None and sum(len(row.payload.body) for row in last) <= REST:
+            rest += last
+        else:
+            stored += map(self._compressed, last)
         return stored
 
     def _stays_whole(self, row: OutboxRow) -> bool:

@@ -14,7 +14,7 @@ from pipeline.runtime.outbox import PORTION, Outbox
 from pipeline.store.state import OutboxRow
 
 AHEAD: Final = PORTION
-"""Bytes of payloads, as they are built, from which on they do not wait for the checkpoint to be sealed."""
+"""Bytes of an exporter's payloads, as they are built, from which on they do not wait for the checkpoint."""
 
 
 def sealed(
@@ -55,21 +55,25 @@ class Sealing:
         self._kept = 0
 
     @property
-    def unsealed(self) -> int:
-        """Bytes of payloads that are built, and nobody has taken yet."""
-        return sum(outbox.unsealed for outbox in self._outboxes.values())
-
-    @property
     def bytes(self) -> int:
         """Bytes of all that wait for a checkpoint, as they stand in memory."""
-        return self.unsealed + self._kept
+        return self._kept + sum(outbox.unsealed for outbox in self._outboxes.values())
+
+    @property
+    def due(self) -> bool:
+        """Whether an exporter has so much that `ahead` is worth it."""
+        return any(outbox.unsealed >= AHEAD for outbox in self._outboxes.values())
 
     async def ahead(self) -> None:
-        """Seal what is built so far, for the next checkpoint. Raises what an exporter's `seal` raises."""
-        rows = self._rest + [row for outbox in self._outboxes.values() for row in outbox.take_built()]
-        rest: list[OutboxRow] = []
+        """Seal what exporters have much of, for the next checkpoint. Raises what an exporter's `seal` raises."""
+        much = {id: outbox for id, outbox in self._outboxes.items() if outbox.unsealed >= AHEAD}
+        rows = [row for row in self._rest if row.exporter in much]
+        rest = [row for row in self._rest if row.exporter not in much]
+        built = [row for outbox in much.values() for row in outbox.take_built()]
         self._rest = rest
-        self._kept += sum(len(row.payload.body) for row in rows)
+        self._kept += sum(len(row.payload.body) for row in built)
+        rows += built
+        del built  # nobody but who seals holds them
         self._done += await self._sealed(rows, rest)
         self._kept = sum(len(row.payload.body) for row in (*self._done, *rest))
 

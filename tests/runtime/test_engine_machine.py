@@ -35,7 +35,7 @@ from pipeline.config.model import ServiceConfig
 from pipeline.delivery import Delivery, QueueBatch, SendingQueue
 from pipeline.events import Event
 from pipeline.options import Size
-from pipeline.runtime import outbox
+from pipeline.runtime import outbox, sealing
 from pipeline.signals import LogRecord, Sample, Signal
 from pipeline.testing.clock import VirtualClock
 from pipeline.testing.harness import Harness, Sent, harness
@@ -198,6 +198,8 @@ class Machine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.pieces = mock.patch.object(outbox, "PIECE", 2)  # so that payloads are joined of several
         self.pieces.start()
+        self.much = mock.patch.object(sealing, "AHEAD", 1)
+        self.much.start()
         self.world: list[bytes] = []
         self.logs: dict[str, list[Event]] = {source: [] for source in SOURCES}
         self.taken = dict.fromkeys(SOURCES, 0)
@@ -347,6 +349,7 @@ class Machine(RuleBasedStateMachine):
         self.portal_manager.__exit__(None, None, None)
         shutil.rmtree(self.folder)
         self.pieces.stop()
+        self.much.stop()
 
     def _check_world(self) -> None:
         assert set(self.sent) == set(self.committed), "committed and never sent"

@@ -1,8 +1,9 @@
 """Payloads that are sealed before their checkpoint: all of them, each once, in the order of building."""
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from pipeline.batch import WHOLE
 from pipeline.components import ExporterSpec, Payload, join_payloads
 from pipeline.delivery import Delivery, QueueBatch, SendingQueue
+from pipeline.runtime import outbox as outbox_module
+from pipeline.runtime import sealing as module
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.ids import Ids
 from pipeline.runtime.outbox import Outbox
@@ -20,10 +23,17 @@ from pipeline.signals import LogRecord, Signal
 from pipeline.store.state import OutboxRow
 from pipeline.testing.fakes import CollectingExporter
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("small")]
 MOST = 7
 NOW = "a checkpoint"
 AHEAD = "sealed ahead"
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[None]:
+    """Whatever is built is much."""
+    with mock.patch.object(module, "AHEAD", 1):
+        yield
 
 
 class Plain(CollectingExporter):
@@ -87,7 +97,7 @@ async def test_whatever_is_sealed_ahead_each_item_is_stored_once_and_in_order(st
     for number, step in enumerate([*steps, NOW]):
         if step == AHEAD:
             await sealing.ahead()
-            assert not sealing.unsealed
+            assert not sealing.due
         elif step == NOW:
             now = await stored(sealing, boxes)
             assert [row.id for row in now] == sorted({row.id for row in now})
@@ -120,15 +130,37 @@ async def test_what_has_room_left_waits_as_it_is_for_what_comes() -> None:
     assert [row.payload.items for row in await stored(sealing, boxes)] == [6, 6]
 
 
+async def test_what_is_left_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each exporter and shard holds what it could have sealed."""
+    boxes = outboxes()
+    sealing = Sealing(boxes)
+    await push(boxes["small"], 10, 5)
+    await push(boxes["small"], 20, 5, "a/0")
+    monkeypatch.setattr(outbox_module, "REST", sealing.bytes - 1)
+    await sealing.ahead()
+    await push(boxes["small"], 30, 1)
+    assert [row.payload.items for row in await stored(sealing, boxes)] == [5, 5, 1]
+
+
+async def test_only_those_are_sealed_ahead_that_have_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = outboxes()
+    sealing = Sealing(boxes)
+    await push(boxes["small"], 0, 7)
+    await push(boxes["plain"], 0, 1)
+    monkeypatch.setattr(module, "AHEAD", boxes["small"].unsealed)
+    assert sealing.due
+    await sealing.ahead()
+    assert (boxes["small"].unsealed, sealing.due) == (0, False)
+    assert boxes["plain"].unsealed == boxes["plain"].bytes > 0
+
+
 async def test_what_waits_is_told_as_it_stands_in_memory() -> None:
     boxes = outboxes()
     sealing = Sealing(boxes)
     await boxes["small"].push([LogRecord(n, "INFO", "LOG", "a" * 1000, str(n)) for n in range(MOST * 2)], 0)
     boxes["small"].build(0)
-    built = sealing.bytes
-    assert built == sealing.unsealed == boxes["small"].bytes > 14_000
+    assert sealing.bytes == boxes["small"].bytes > 14_000
     await sealing.ahead()
-    assert sealing.unsealed == 0
     assert 7_000 < sealing.bytes == boxes["small"].bytes < 8_000, "one is sealed, one waits for what comes"
     rows = await stored(sealing, boxes)
     assert sealing.bytes == 0
