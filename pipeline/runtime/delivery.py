@@ -52,13 +52,14 @@ class Delivery:
         look: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
         clock: Clock | None = None,
         send: Callable[[Payload], Awaitable[Receipt | None]] | None = None,
+        calm: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
     ) -> None:
         """`look`: whether what waits here is still ours to send; see `Fence.look`. `send`: the exporter's, or what
-        stands before it."""
+        stands before it. `calm`: waited for where an earlier process has left something."""
         self._clock = clock or SystemClock()
         self._outbox, self._load, self._ack, self._refuse, self._look = outbox, load, ack, refuse, look
         self._send = send or outbox.exporter.send
-        self._jitter, self._statuses, self._meter = jitter, statuses, meter
+        self._jitter, self._statuses, self._meter, self._calm = jitter, statuses, meter, calm
         self._component = f"exporters.{outbox.id}"
         self._gate = Gate(Breaker(outbox.delivery.circuit_breaker))
         self._failures, self._refusals = Seldom(LOG_EVERY_S), Seldom(LOG_EVERY_S)
@@ -74,6 +75,8 @@ class Delivery:
     async def run(self) -> None:
         """Send until cancelled."""
         self._statuses.set(self._component, Status.OK)
+        if self._outbox.ready:  # what sends it may have to be loaded first: 0.1 s for HTTP, as much for a history
+            await self._calm()
         if self._outbox.spec.urgent:
             await self._learn()
         senders = 1 if self._outbox.spec.serial else self._outbox.delivery.sending_queue.num_consumers

@@ -34,6 +34,8 @@ URGENT_S = 0.1
 URGENT_SHARE = 10
 IDLE_S = 0.25
 """How long the driver sleeps at most while timers are set: domain time may follow the wall."""
+CALM_S: Final = 0.5
+"""How long `calm` waits for the first events at most."""
 STORE = "service.state"
 ENDED = "the daemon is ending after a failure"
 
@@ -167,6 +169,11 @@ class Driver:
             self._room = anyio.Event()
             with anyio.move_on_after(IDLE_S):
                 await self._room.wait()
+
+    async def calm(self) -> None:
+        """Until the first events are read, or for CALM_S: a start has no time to spare for what can wait."""
+        with anyio.move_on_after(CALM_S):
+            await self.begun.wait()
 
     async def checkpoint_now(self) -> None:
         """Commit all there is and wait until it is written."""

@@ -42,7 +42,8 @@ CHECK_S = 0.05
 
 
 class Dispatch(msgspec.Struct, frozen=True):
-    """What every exporter unit needs, alike for all. `changed` says that dead letters wait for a checkpoint."""
+    """What every exporter unit needs, alike for all. `changed` says that dead letters wait for a checkpoint. `calm` is
+    the driver's."""
 
     tasks: TaskGroup
     gifts: Gifts
@@ -56,6 +57,7 @@ class Dispatch(msgspec.Struct, frozen=True):
     ack: Callable[[Ack, bool], Awaitable[None]]
     urge: Callable[[], None]
     changed: Callable[[], None]
+    calm: Callable[[], Awaitable[None]]
 
 
 class ExporterUnit:
@@ -90,6 +92,7 @@ class ExporterUnit:
             dispatch.fence.look,
             dispatch.clock,
             self._valve.send,
+            dispatch.calm,
         )
         self.outbox.place = place
         context.receipts = self._store_receipt

@@ -112,6 +112,7 @@ class Service:
                 driver.ack,
                 driver.urge,
                 self._change,
+                driver.calm,
             ),
             receivers=Receivers(Reception(tasks, gifts, driver, sides, door, self._receiver_rebuilt)),
             sites=Sites(tasks, serve),

@@ -20,6 +20,7 @@ from pipeline.delivery import CircuitBreaker, Delivery, QueueBatch, RetryOnFailu
 from pipeline.errors import PartialError, PermanentError, StateError
 from pipeline.events import Event
 from pipeline.options import Duration, Size
+from pipeline.runtime import driver
 from pipeline.runtime.launch import run_service
 from pipeline.store.state import StateStore
 from pipeline.testing.fakes import (
@@ -111,6 +112,32 @@ async def test_what_does_not_get_out_in_time_stays_and_goes_first_at_the_next_st
     assert await run(a_plan(MemoryReceiver(events("a", "b", "c")), [], {"out": out}, state, delivery=one)) == 0
     assert [payload.body for payload in out.payloads][: len(kept)] == kept
     assert out.messages == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("comes", [True, False])
+async def test_what_was_left_is_sent_once_the_first_events_are_read_or_do_not_come(
+    state: Path, monkeypatch: pytest.MonkeyPatch, comes: bool
+) -> None:
+    """What sends may have to be loaded first, and a start has no time to spare."""
+    one = {"out": Delivery(sending_queue=SendingQueue(num_consumers=1))}
+    stuck = a_plan(MemoryReceiver(events("a")), [], {"out": StuckExporter()}, state, shutdown_timeout="100ms")
+    assert await run(stuck) == 1
+    monkeypatch.setattr(driver, "CALM_S", 3600.0 if comes else 0.2)
+    told: list[str] = []
+
+    class Late(MemoryReceiver):
+        async def run(self, intake: Any) -> None:
+            await anyio.sleep(0.1)
+            told.append("read" if not out.payloads else "sent before")
+            if comes:
+                await super().run(intake)
+            else:
+                while not out.payloads:
+                    await anyio.sleep(0.01)
+
+    out = CollectingExporter()
+    assert await run(a_plan(Late(events("a", "b")), [], {"out": out}, state, delivery=one)) == 0
+    assert (told, out.messages) == (["read"], ["a", "b"] if comes else ["a"])
 
 
 @pytest.mark.parametrize(
