@@ -18,7 +18,7 @@ from anyio import to_thread
 from exporters.append_file import AppendFile, Mark
 from exporters.json_lines import Item, encode_lines, without_edges
 from pipeline.batch import Batch
-from pipeline.components import Context, ExporterSpec, Payload, Receipt, join_payloads
+from pipeline.components import Context, ExporterSpec, Payload, Receipt
 from pipeline.delivery import Delivery
 from pipeline.errors import ConfigError, RetryableError
 from pipeline.options import Duration, Size
@@ -78,9 +78,15 @@ class File:
         body = encode_lines(items)
         return (Payload(body, len(items)),) if body else ()
 
-    def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
-        """The lines of several as one, where they fit into a file that is put aside at a size."""
-        return join_payloads(payloads, most, b"".join, self._config.rotation.max_size or sys.maxsize)
+    @property
+    def joins(self) -> int:
+        """As many lines as fit into a file that is put aside at a size."""
+        return self._config.rotation.max_size or sys.maxsize
+
+    def seal(self, payload: Payload, /, *more: Payload) -> Payload:
+        """The lines of several as one."""
+        bodies = (payload.body, *(other.body for other in more))
+        return Payload(b"".join(bodies), payload.items + sum(other.items for other in more)) if more else payload
 
     async def send(self, payload: Payload) -> Receipt | None:
         """Append it. Raises RetryableError while the disk does not take it; then no part of it stays."""

@@ -19,7 +19,7 @@ from exporters.log_lines import json_lines, rfc3339
 from pipeline.addresses import url_fault
 from pipeline.batch import Batch
 from pipeline.clock import HOUR, Clock, SystemClock
-from pipeline.components import Context, ExporterSpec, Payload, Receipt, join_payloads
+from pipeline.components import Context, ExporterSpec, Payload, Receipt
 from pipeline.errors import PartialError
 from pipeline.http import HttpClient, Response, Tls, expect_no_page, expect_ok
 from pipeline.native import HAS_NATIVE, native
@@ -171,16 +171,18 @@ class Loki:
             found[LATE] = rfc3339(record.at_ns)[: len("2026-11-28T05")]
         return {**self._config.labels, **{name: value[:_LABEL_MAX] for name, value in found.items() if value}}
 
-    def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
-        """Pushes of several into one of at most `max_bytes`. A stream may stand in it more than once."""
-        return join_payloads(payloads, most, one_list, self._config.max_bytes)
+    @property
+    def joins(self) -> int:
+        """A push has at most `max_bytes`. A stream may stand in it more than once."""
+        return self._config.max_bytes
 
-    def seal(self, payload: Payload) -> Payload:
-        """Compress it."""
+    def seal(self, payload: Payload, /, *more: Payload) -> Payload:
+        """One push of several, compressed."""
+        pieces = one_list([payload.body, *(other.body for other in more)])
+        items = payload.items + sum(other.items for other in more)
         if self._config.compression == "none":
-            return payload
-        body = gzipped(payload.body)
-        return msgspec.structs.replace(payload, body=body, headers={"Content-Encoding": "gzip"})
+            return Payload(b"".join(pieces), items) if more else payload
+        return Payload(gzipped(*pieces), items, headers={"Content-Encoding": "gzip"})
 
     async def send(self, payload: Payload) -> Receipt | None:
         """Push it. Raises RetryableError, PermanentError, or PartialError where Loki kept what it could."""

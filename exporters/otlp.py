@@ -17,7 +17,7 @@ from exporters.valid_text import valid_items
 from pipeline import names
 from pipeline.addresses import url_fault
 from pipeline.batch import Batch
-from pipeline.components import Context, ExporterSpec, Payload, Receipt, join_payloads
+from pipeline.components import Context, ExporterSpec, Payload, Receipt
 from pipeline.errors import PartialError
 from pipeline.http import HttpClient, Response, Tls, expect_no_page, expect_ok
 from pipeline.options import Secret
@@ -107,17 +107,18 @@ class Otlp:
             return otlp_proto.trace_request(spans) if spans else otlp_proto.logs_request(records, self._resource)
         return otlp_json.trace_request(spans) if spans else otlp_json.logs_request(records, self._resource)
 
-    def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
-        """Requests of several into one. Their resources stand side by side, as a Collector's batches leave them."""
-        bodies = b"".join if self._proto else one_list  # messages of protobuf add up
-        return join_payloads(payloads, most, bodies, _LARGEST)
+    joins = _LARGEST
 
-    def seal(self, payload: Payload) -> Payload:
-        """Compress it."""
+    def seal(self, payload: Payload, /, *more: Payload) -> Payload:
+        """One request of several, compressed. Their resources stand side by side, as a Collector's batches leave
+        them."""
+        bodies = [payload.body, *(other.body for other in more)]
+        pieces = bodies if self._proto else one_list(bodies)  # messages of protobuf add up
+        items = payload.items + sum(other.items for other in more)
         if self._config.compression == "none":
-            return payload
-        body = gzipped(payload.body)
-        return msgspec.structs.replace(payload, body=body, headers={**payload.headers, "Content-Encoding": "gzip"})
+            return msgspec.structs.replace(payload, body=b"".join(pieces), items=items) if more else payload
+        headers = {**payload.headers, "Content-Encoding": "gzip"}
+        return msgspec.structs.replace(payload, body=gzipped(*pieces), items=items, headers=headers)
 
     async def send(self, payload: Payload) -> Receipt | None:
         """Post it. Raises RetryableError, PermanentError, or PartialError where the backend refused some items."""

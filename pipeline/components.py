@@ -22,7 +22,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from pipeline.contract.context import Context, State, Table
-from pipeline.contract.exporter import Exporter, Joins, Payload, Receipt, Seals, join_payloads
+from pipeline.contract.exporter import Exporter, Joins, Payload, Receipt, Seals
 from pipeline.contract.processor import CatchesUp, Connector, Finishes, Flushes, Limits, Obeys, Processor, Timed
 from pipeline.contract.receiver import Intake, Position, Read, Receiver, Rejected
 from pipeline.delivery import Delivery
@@ -59,7 +59,6 @@ __all__ = [
     "Table",
     "Timed",
     "given_by",
-    "join_payloads",
 ]
 
 C = TypeVar("C", bound=msgspec.Struct)

@@ -1,7 +1,6 @@
 """Exporters: items become payloads, which are sent until they are acknowledged."""
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
@@ -54,7 +53,7 @@ class Exporter(Protocol[T]):
 class Seals(Protocol):
     """An exporter whose payloads are compressed before they are stored."""
 
-    def seal(self, payload: Payload) -> Payload:
+    def seal(self, payload: Payload, /) -> Payload:
         """Pure, called off the loop's thread."""
         ...
 
@@ -64,28 +63,10 @@ class Joins(Protocol):
     """An exporter that can send several payloads as one. Then items are built in small pieces as they come, so that a
     checkpoint has little left to build, and still go out in few large calls."""
 
-    def joined(self, payloads: Sequence[Payload], most: int, /) -> Sequence[Payload]:
-        """The same items in the same order, in fewer payloads of at most `most` items each. Pure, called off the loop's
-        thread; not yet sealed."""
+    joins: int
+    """Bytes of payloads, as they are built, that may go out as one. What is larger alone stays as it is."""
+
+    def seal(self, payload: Payload, /, *more: Payload) -> Payload:
+        """One payload of all items, in their order; `more` have the first one's headers. Pure, called off the loop's
+        thread."""
         ...
-
-
-def join_payloads(
-    payloads: Sequence[Payload], most: int, bodies: Callable[[Sequence[bytes]], bytes], max_bytes: int = sys.maxsize
-) -> list[Payload]:
-    """Payloads of equal headers that follow each other as one, of at most `most` items and `max_bytes` of bodies each.
-    `bodies` makes one body of several. What is larger alone stays as it is."""
-    runs: list[list[Payload]] = []
-    items = size = 0
-    for payload in payloads:
-        items, size = items + payload.items, size + len(payload.body)
-        if not runs or items > most or size > max_bytes or payload.headers != runs[-1][0].headers:
-            runs.append([])
-            items, size = payload.items, len(payload.body)
-        runs[-1].append(payload)
-    return [run[0] if len(run) == 1 else _as_one(run, bodies) for run in runs]
-
-
-def _as_one(run: Sequence[Payload], bodies: Callable[[Sequence[bytes]], bytes]) -> Payload:
-    body = bodies([payload.body for payload in run])
-    return Payload(body, sum(payload.items for payload in run), headers=run[0].headers)

@@ -14,10 +14,11 @@ import anyio
 
 from pipeline.alert_records import RECORDS
 from pipeline.batch import WHOLE, Batch
-from pipeline.components import Exporter, ExporterSpec, Joins, Payload, Receipt, Seals
+from pipeline.components import Exporter, ExporterSpec, Payload, Receipt
 from pipeline.delivery import Delivery
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.ids import Ids
+from pipeline.runtime.joining import Joining
 from pipeline.runtime.overtaking import Entry, Overtaking
 from pipeline.store.state import OutboxRow, Waiting
 
@@ -26,23 +27,7 @@ log = logging.getLogger("dagtel.outbox")
 PIECE: Final = 1000
 """Items that an exporter whose payloads can be joined is given at once: a checkpoint, which pauses the intake, has no
 more of them left to build. 1,000 spans take 10 ms."""
-PORTION: Final = 4 << 20
-"""Bytes of payloads that are joined and sealed before the next ones are: a checkpoint of a busy second has 30 MiB of
-them, which would stand in memory a second time as what they were joined to."""
-REST: Final = PORTION // 4
-"""Bytes of payloads that an exporter may leave to be joined to others."""
 _RECORDS: Final = frozenset(RECORDS)
-
-
-def _portion(rows: deque[OutboxRow]) -> list[OutboxRow]:
-    """The first rows, of PORTION bytes or little more, taken out."""
-    taken: list[OutboxRow] = []
-    size = 0
-    while rows and size < PORTION:
-        row = rows.popleft()
-        taken.append(row)
-        size += len(row.payload.body)
-    return taken
 
 
 class Edge:
@@ -81,13 +66,12 @@ class Outbox:
         self.dropped = 0
         self.unsealed = 0
         """Bytes of payloads that wait for the next checkpoint."""
-        self._joins: Joins | None = exporter if isinstance(exporter, Joins) else None
+        self._joining = Joining(id, exporter, delivery)
         self._ids, self._dead, self._urge = ids, dead, urge
         self.place = ""
         """Tells its receipts from those of the same exporter in other processes."""
         self._gathered: dict[tuple[str, type], list[Any]] = {}
         self._built: list[OutboxRow] = []
-        self._sealed: set[int] = set()
         self._ready: deque[Entry] = deque()
         self._in_memory = 0
         self._open: dict[int, int] = {}
@@ -127,7 +111,7 @@ class Outbox:
     @property
     def _at_once(self) -> int:
         most = self.delivery.sending_queue.batch.max_size
-        return most if self._joins is None else min(most, PIECE)
+        return min(most, PIECE) if self._joining.joins else most
 
     def take_built(self) -> list[OutboxRow]:
         """The payloads built since the last time, for the checkpoint."""
@@ -157,7 +141,7 @@ class Outbox:
 
     def resend(self, payload: Payload, shard: str = WHOLE) -> None:
         """Take a payload that was refused as it is: it was sealed when it was first committed."""
-        self._sealed.add(self._put(payload, shard))
+        self._joining.sealed.add(self._put(payload, shard))
 
     def _put(self, payload: Payload, shard: str) -> int:
         row = OutboxRow(self._ids.next(), self.id, payload, shard)
@@ -169,61 +153,8 @@ class Outbox:
     # --- the committer's side ---
 
     def sealed(self, built: list[OutboxRow], rest: list[OutboxRow] | None = None) -> list[OutboxRow]:
-        """These payloads, which are taken out of `built`, as they are stored: joined and compressed, where the exporter
-        does so. Ids that are no more there were joined to others; the last of what was joined is left in `rest`, if
-        there is one and little of it, for it has room. Called off the loop's thread: of 65,000 log lines joining takes
-        30 ms."""
-        alone: list[OutboxRow] = []
-        by_shard: dict[str, deque[OutboxRow]] = {}
-        for row in built:
-            if self._joins is None or self._stays_whole(row):
-                alone.append(row)
-            else:
-                by_shard.setdefault(row.shard, deque()).append(row)
-        built.clear()
-        last: list[OutboxRow] = []
-        stored = [self._compressed(row) for row in alone]
-        for shard, rows in by_shard.items():
-            while rows:
-                joined = self._joined(_portion(rows), shard)
-                if rows and len(joined) > 1:
-                    rows.appendleft(joined.pop())  # what has room left takes of the next portion
-                elif not rows:
-                    last.append(joined.pop())
-                stored += map(self._compressed, joined)
-        if rest is not None and sum(len(row.payload.body) for row in last) <= REST:
-            rest += last
-        else:
-            stored += map(self._compressed, last)
-        return stored
-
-    def _stays_whole(self, row: OutboxRow) -> bool:
-        """Sealed already, or one of those that have an order or tell of somebody's life."""
-        payload = row.payload
-        return row.id in self._sealed or bool(payload.key or payload.life or payload.ends or payload.about)
-
-    def _joined(self, rows: list[OutboxRow], shard: str) -> list[OutboxRow]:
-        """The first ids stay, so that the order of ids is still that of building."""
-        exporter = self._joins
-        if exporter is None or len(rows) < 2:
-            return rows
-        try:
-            given = [row.payload for row in rows]
-            payloads = exporter.joined(given, self.delivery.sending_queue.batch.max_size)
-            if len(payloads) > len(given) or sum(p.items for p in payloads) != sum(p.items for p in given):
-                raise ValueError(f"{len(given)} payloads became {len(payloads)}, or items were lost")
-        except Exception:  # whatever an exporter raises must not stop the others
-            log.exception("An exporter could not join payloads; they go out one by one.", extra={"exporter": self.id})
-            return rows
-        return [OutboxRow(row.id, self.id, payload, shard) for row, payload in zip(rows, payloads, strict=False)]
-
-    def _compressed(self, row: OutboxRow) -> OutboxRow:
-        if row.id in self._sealed:
-            self._sealed.discard(row.id)
-            return row
-        if isinstance(self.exporter, Seals):
-            return OutboxRow(row.id, row.exporter, self.exporter.seal(row.payload), row.shard)
-        return row
+        """These payloads as they are stored; see `Joining.stored`."""
+        return self._joining.stored(built, rest)
 
     def restore(self, waiting: Sequence[Waiting]) -> None:
         """Payloads that an earlier process committed and did not see acknowledged: they go first."""

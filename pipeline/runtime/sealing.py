@@ -10,18 +10,18 @@ from typing import Final
 
 import anyio.to_thread
 
-from pipeline.runtime.outbox import PORTION, Outbox
+from pipeline.runtime.outbox import Outbox
 from pipeline.store.state import OutboxRow
 
-AHEAD: Final = PORTION
+AHEAD: Final = 4 << 20
 """Bytes of an exporter's payloads, as they are built, from which on they do not wait for the checkpoint."""
 
 
 def sealed(
     outboxes: Mapping[str, Outbox], built: list[OutboxRow], rest: list[OutboxRow] | None = None
 ) -> list[OutboxRow]:
-    """Payloads as they are stored (`Outbox.sealed`), in the order of their ids. Takes them out of `built`: nobody needs
-    them as they were. Those that are not full are left in `rest` to be joined to others, if there is one."""
+    """Payloads as they are stored (`Joining.stored`), in the order of their ids. Takes them out of `built`: nobody
+    needs them as they were. Those that are not full are left in `rest` to be joined to others, if there is one."""
     by_exporter: dict[str, list[OutboxRow]] = {}
     for row in built:
         by_exporter.setdefault(row.exporter, []).append(row)

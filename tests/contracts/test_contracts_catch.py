@@ -363,6 +363,13 @@ class SealsOtherwise(SendsWell):
         return msgspec.structs.replace(payload, body=payload.body + b"%d" % self.sealed)
 
 
+class JoinsTheFirstAlone(SendsWell):
+    joins = 1000
+
+    def seal(self, payload: Payload, /, *more: Payload) -> Payload:
+        return payload
+
+
 def http_exporter(make: Any, urgent: bool = False) -> HttpExporterContract:
     class Contract(HttpExporterContract):
         spec = ExporterSpec("sends", Options, built(make), frozenset({Signal.LOGS}), urgent=urgent)
@@ -384,6 +391,7 @@ def test_a_sound_exporter_keeps_all_laws() -> None:
         (ForgetsAnItem, "test_its_payloads_cover_the_items"),
         (SendsNothingToo, "test_no_items_make_no_payload"),
         (SealsOtherwise, "test_sealing_changes_the_bytes_alone_and_always_alike"),
+        (JoinsTheFirstAlone, "test_payloads_that_are_sealed_as_one_hold_all_items"),
     ],
 )
 def test_an_exporter_that_breaks_a_law_is_caught(make: Any, law: str) -> None:

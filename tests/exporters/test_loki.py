@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import httpx
@@ -177,16 +177,15 @@ def test_the_same_batch_gives_the_same_bytes_and_an_empty_one_nothing() -> None:
     assert payloads() == []
 
 
-def test_pushes_are_joined_up_to_the_limits_and_say_the_same() -> None:
-    loki, records = exporter(), [record(T0 + n, f"message {n}", "INFO" if n % 3 else "ERROR") for n in range(12)]
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_pushes_are_sealed_as_one_that_says_the_same(compression: Literal["gzip", "none"]) -> None:
+    loki = exporter(LokiConfig(compression=compression, max_bytes=Size("1MiB")))
+    records = [record(T0 + n, f"message {n}", "INFO" if n % 3 else "ERROR") for n in range(12)]
     apart = [payload for n in range(0, 12, 3) for payload in loki.build(Batch(records[n : n + 3], WHOLE, 0))]
-    joined = loki.joined(apart, 9)
-    assert [payload.items for payload in joined] == [9, 3]
-    said = [stream for payload in joined for stream in json.loads(payload.body)["streams"]]
-    assert said == [stream for payload in apart for stream in json.loads(payload.body)["streams"]]
-    small = exporter(LokiConfig(max_bytes=Size("1KiB"), max_line_bytes=Size("1KiB")))
-    assert all(len(payload.body) <= 1024 for payload in small.joined(apart, 100))
-    assert len(small.joined(apart, 100)) > 1
+    sealed = loki.seal(*apart)
+    said = json.loads(gzip.decompress(sealed.body) if compression == "gzip" else sealed.body)
+    assert said == {"streams": [stream for payload in apart for stream in json.loads(payload.body)["streams"]]}
+    assert (sealed.items, loki.joins) == (12, 1 << 20)
 
 
 def test_sealing_compresses_and_says_so() -> None:
@@ -342,8 +341,7 @@ async def test_a_real_loki_takes_a_push_that_was_joined_whose_streams_stand_in_i
     config = LokiConfig(endpoint=LOKI, labels={"test": instance})
     async with httpx.AsyncClient() as client, SPEC.build(config, FakeContext(http=_Http(client))) as loki:
         parts = [p for n in range(0, 60, 20) for p in loki.build(Batch(records[n : n + 20], WHOLE, now))]
-        (whole,) = loki.joined(parts, 1000)
-        await loki.send(loki.seal(whole))
+        await loki.send(loki.seal(*parts))
         found = await ask(client, f'{{test="{instance}"}}')
         assert sorted(int(str(line["event_id"])) for line in found) == list(range(60))
 

@@ -250,22 +250,23 @@ async def test_whole_addresses_and_plain_json_are_possible() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["json", "proto"])
-def test_requests_are_joined_by_their_kind_and_say_the_same(encoding: Literal["json", "proto"]) -> None:
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_requests_are_sealed_as_one_that_says_the_same(
+    encoding: Literal["json", "proto"], compression: Literal["gzip", "none"]
+) -> None:
     def read(payload: Payload, kind: type[ExportTraceServiceRequest] | type[ExportLogsServiceRequest]) -> list[object]:
-        request: Any = kind.FromString(payload.body) if encoding == "proto" else read_json(payload.body, kind)
+        body = gzip.decompress(payload.body) if "Content-Encoding" in payload.headers else payload.body
+        request: Any = kind.FromString(body) if encoding == "proto" else read_json(body, kind)
         return list(request.resource_spans if kind is ExportTraceServiceRequest else request.resource_logs)
 
-    otlp = Otlp(OtlpConfig(encoding=encoding), FakeHttp(), "OTLP")
+    otlp = Otlp(OtlpConfig(encoding=encoding, compression=compression), FakeHttp(), "OTLP")
     spans = [payload for span in (root(), step(), step()) for payload in otlp.build(Batch([span], WHOLE, 0))]
     logs = [payload for n in range(2) for payload in otlp.build(Batch([record(event_id=f"{n}")], WHOLE, 0))]
-    joined = otlp.joined([*spans, *logs], 2)
-    assert [payload.items for payload in joined] == [2, 1, 2]
-    assert [payload.headers for payload in joined] == [spans[0].headers, spans[2].headers, logs[0].headers]
-    for whole, parts, kind in (
-        (joined[0], spans[:2], ExportTraceServiceRequest),
-        (joined[2], logs, ExportLogsServiceRequest),
-    ):
-        assert read(whole, kind) == [resource for part in parts for resource in read(part, kind)]
+    for parts, kind in ((spans, ExportTraceServiceRequest), (logs, ExportLogsServiceRequest)):
+        sealed = otlp.seal(*parts)
+        assert sealed.items == len(parts)
+        assert sealed.headers.items() >= parts[0].headers.items()
+        assert read(sealed, kind) == [resource for part in parts for resource in read(part, kind)]
 
 
 def test_an_empty_batch_is_no_request() -> None:

@@ -29,7 +29,6 @@ from pipeline.components import (
     ProcessorSpec,
     ReceiverSpec,
     Table,
-    join_payloads,
 )
 from pipeline.config.model import ServiceConfig
 from pipeline.delivery import Delivery, QueueBatch, SendingQueue
@@ -122,8 +121,12 @@ class Collecting:
     def build(self, batch: Batch[object]) -> Sequence[Payload]:
         return [Payload(msgspec.json.encode(list(batch.items)), len(batch.items))]
 
-    def joined(self, payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
-        return join_payloads(payloads, most, lambda bodies: b"[" + b",".join([body[1:-1] for body in bodies]) + b"]")
+    joins = 1 << 20
+
+    def seal(self, payload: Payload, /, *more: Payload) -> Payload:
+        bodies = [payload.body, *(other.body for other in more)]
+        inside = b",".join(body[1:-1] for body in bodies)
+        return Payload(b"[" + inside + b"]", payload.items + sum(other.items for other in more))
 
     async def send(self, payload: Payload) -> None:
         self._world.append(payload.body)

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.alert_records import Decided, Occurred
 from pipeline.batch import WHOLE, Batch
-from pipeline.components import ExporterSpec, Payload, join_payloads
+from pipeline.components import ExporterSpec, Payload
 from pipeline.delivery import Delivery, QueueBatch, SendingQueue
 from pipeline.runtime import outbox as module
 from pipeline.runtime.dead_letters import DeadLetters
@@ -24,25 +24,27 @@ from pipeline.testing.fakes import CollectingExporter
 pytestmark = pytest.mark.anyio
 
 
-def one_list(bodies: Sequence[bytes]) -> bytes:
-    return msgspec.json.encode([text for body in bodies for text in msgspec.json.decode(body)])
-
-
 class Joining(CollectingExporter):
     """Joins lists of messages."""
 
-    def joined(self, payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
-        return join_payloads(payloads, most, one_list)
+    joins = 1 << 20
+
+    def seal(self, payload: Payload, /, *more: Payload) -> Payload:
+        bodies = [payload.body, *(other.body for other in more)]
+        body = msgspec.json.encode([text for body in bodies for text in msgspec.json.decode(body)])
+        return msgspec.structs.replace(payload, body=body, items=payload.items + sum(other.items for other in more))
 
 
 class Lossy(Joining):
-    def joined(self, payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
-        return list(super().joined(payloads, most))[:1]
+    def seal(self, payload: Payload, /, *more: Payload) -> Payload:
+        return super().seal(payload)
 
 
 class Broken(Joining):
-    def joined(self, payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
-        raise RuntimeError("no")
+    def seal(self, payload: Payload, /, *more: Payload) -> Payload:
+        if more:
+            raise RuntimeError("no")
+        return payload
 
 
 class Sealing(Joining):
@@ -107,33 +109,35 @@ async def test_pieces_are_built_as_they_come_and_joined_for_the_checkpoint() -> 
     assert [(await outbox.next()).id for _ in rows] == [row.id for row in rows]
 
 
-async def test_no_more_than_a_portion_is_joined_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else all payloads of a checkpoint stand in memory twice, as what they were and as what they were joined to."""
-    monkeypatch.setattr(module, "PORTION", 2 * len(b'["0","1","2"]'))
+async def test_no_more_bytes_become_one_than_may() -> None:
     exporter = Joining()
+    exporter.joins = 2 * len(b'["0","1","2"]')
     outbox = opened(exporter)
-    given: list[int] = []
-
-    def joined(payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
-        given.append(len(payloads))
-        return Joining.joined(exporter, payloads, most)
-
-    monkeypatch.setattr(exporter, "joined", joined)
-    await outbox.push(records(0, 9), 0)
-    outbox.build(0)
-    assert texts(outbox.sealed(outbox.take_built())) == numbers(0, 6, 9)
-    assert given == [2]
-
-
-async def test_what_has_room_left_takes_of_the_next_portion(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else each portion ends with a small request."""
-    monkeypatch.setattr(module, "PORTION", 3 * len(b'["0","1","2"]'))
-    outbox = opened(Joining())
-    for first in range(0, 18, 3):
+    for first in range(0, 9, 3):
         await outbox.push(records(first, first + 3), 0)
+    assert texts(outbox.sealed(outbox.take_built())) == numbers(0, 6, 9)
+
+
+async def test_what_is_larger_alone_stays_as_it_is() -> None:
+    exporter = Joining()
+    exporter.joins = 1
+    outbox = opened(exporter)
+    await outbox.push(records(0, 6), 0)
+    assert texts(outbox.sealed(outbox.take_built())) == numbers(0, 3, 6)
+
+
+async def test_payloads_of_other_headers_stay_apart() -> None:
+    class Heading(Joining):
+        def build(self, batch: Batch[LogRecord]) -> Sequence[Payload]:
+            headers = {"level": batch.items[0].level}
+            return [msgspec.structs.replace(payload, headers=headers) for payload in super().build(batch)]
+
+    outbox = opened(Heading())
+    for first, level in ((0, "INFO"), (3, "INFO"), (6, "ERROR"), (9, "INFO")):
+        await outbox.push([msgspec.structs.replace(each, level=level) for each in records(first, first + 3)], 0)
     rows = outbox.sealed(outbox.take_built())
-    assert texts(rows) == numbers(0, 6, 12, 18)
-    assert [row.id for row in rows] == sorted(row.id for row in rows)
+    assert texts(rows) == numbers(0, 6, 9, 12)
+    assert [row.payload.headers["level"] for row in rows] == ["INFO", "ERROR", "INFO"]
 
 
 async def test_payloads_of_several_shards_stay_apart() -> None:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.batch import WHOLE
-from pipeline.components import ExporterSpec, Payload, join_payloads
+from pipeline.components import ExporterSpec, Payload
 from pipeline.delivery import Delivery, QueueBatch, SendingQueue
-from pipeline.runtime import outbox as outbox_module
+from pipeline.runtime import joining
 from pipeline.runtime import sealing as module
 from pipeline.runtime.dead_letters import DeadLetters
 from pipeline.runtime.ids import Ids
@@ -43,11 +43,11 @@ class Plain(CollectingExporter):
 class Compressing(CollectingExporter):
     """Joins lists of messages, and compresses them."""
 
-    def joined(self, payloads: Sequence[Payload], most: int) -> Sequence[Payload]:
-        return join_payloads(payloads, most, lambda bodies: b"[" + b",".join(body[1:-1] for body in bodies) + b"]")
+    joins = 1 << 20
 
-    def seal(self, payload: Payload) -> Payload:
-        return msgspec.structs.replace(payload, body=gzip.compress(payload.body))
+    def seal(self, payload: Payload, /, *more: Payload) -> Payload:
+        inside = b",".join(other.body[1:-1] for other in (payload, *more))
+        return Payload(gzip.compress(b"[" + inside + b"]"), payload.items + sum(other.items for other in more))
 
 
 def opened(id: str, exporter: CollectingExporter, ids: Ids) -> Outbox:
@@ -136,7 +136,7 @@ async def test_what_is_left_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
     sealing = Sealing(boxes)
     await push(boxes["small"], 10, 5)
     await push(boxes["small"], 20, 5, "a/0")
-    monkeypatch.setattr(outbox_module, "REST", sealing.bytes - 1)
+    monkeypatch.setattr(joining, "REST", sealing.bytes - 1)
     await sealing.ahead()
     await push(boxes["small"], 30, 1)
     assert [row.payload.items for row in await stored(sealing, boxes)] == [5, 5, 1]
@@ -169,7 +169,7 @@ async def test_what_waits_is_told_as_it_stands_in_memory() -> None:
 
 async def test_an_exporter_whose_seal_raises_says_so() -> None:
     boxes = outboxes()
-    boxes["small"].exporter.seal = lambda payload: 1 / 0  # type: ignore[attr-defined]
+    boxes["small"].exporter.seal = lambda *payloads: 1 / 0  # type: ignore[attr-defined]
     await push(boxes["small"], 0, 14)
     with pytest.raises(ZeroDivisionError):
         await Sealing(boxes).ahead()

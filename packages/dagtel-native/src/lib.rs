@@ -17,7 +17,6 @@ mod id_codes;
 mod id_table;
 mod ids;
 mod json;
-mod json_lists;
 mod ledger;
 mod ledger_assets;
 mod ledger_failures;
@@ -54,7 +53,6 @@ use pyo3::prelude::*;
 #[pymodule]
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
-    module.add_function(wrap_pyfunction!(json_lists::one_list, module)?)?;
     module.add_class::<filling::Filling>()?;
     module.add_class::<record_bytes::RecordBytes>()?;
     module.add_class::<record_bytes::KeptBytes>()?;
