@@ -1,8 +1,9 @@
 """An OpenTelemetry Collector beside the road: `collector.yaml` with the binary that OTELCOL_BIN names.
 
 It gets every record of the topic into a log record, in batches, to the same sink: no decoding of events, no runs, no
-traces, metrics or alerts, nothing on disk. Its time is that of all its threads until the group has committed the
-topic's end and it has stopped in order.
+traces, metrics or alerts, nothing on disk. A batch that it holds when it is killed is lost. So that nothing is, as the
+road has it, its documents want one call for each record (`collector-at-least-once.yaml`). Its time is that of all its
+threads until the group has committed the topic's end and it has stopped in order.
 """
 
 import os
@@ -10,14 +11,30 @@ import subprocess
 import time
 
 import anyio
+import msgspec
 
 from benchmarks.running import HERE, Run, Timed
 from benchmarks.service import PATIENCE_S
 from benchmarks.topic import read_by
 
 VARIABLE = "OTELCOL_BIN"
-ENCODINGS = {"text": "as text", "json": "decoded as JSON"}
-"""Encodings of its `kafka` receiver, in words."""
+
+
+class Way(msgspec.Struct, frozen=True):
+    """How it is run: in words, its `kafka` receiver's encoding, its configuration, and what part of the events it
+    gets."""
+
+    words: str
+    encoding: str
+    config: str = "collector.yaml"
+    part: int = 1
+
+
+WAYS = (
+    Way("as text", "text"),
+    Way("decoded as JSON", "json"),
+    Way("decoded as JSON, none lost", "json", "collector-at-least-once.yaml", 20),
+)
 WITHOUT = (
     f"No Collector beside it: `{VARIABLE}=/path/to/otelcol make bench` adds one. Any build with the `kafka` receiver,",
     "the `batch` processor and the `otlphttp` exporter will do: `otelcol-contrib`, or the one that",
@@ -36,7 +53,7 @@ def release() -> str:
     return said.split()[-1]
 
 
-def collect(bootstrap: str, topic: str, sink_url: str, count: int, encoding: str) -> Run:
+def collect(bootstrap: str, topic: str, sink_url: str, count: int, way: Way) -> Run:
     """The Collector over one topic of `count` records, in a group of its own. When it was done its commits say, once a
     second: `wall` is no measure of it."""
     group = f"{topic}-collector-{time.time_ns()}"
@@ -45,9 +62,9 @@ def collect(bootstrap: str, topic: str, sink_url: str, count: int, encoding: str
         "BENCH_TOPIC": topic,
         "BENCH_SINK": sink_url,
         "BENCH_GROUP": group,
-        "BENCH_ENCODING": encoding,
+        "BENCH_ENCODING": way.encoding,
     }
-    collector = Timed([binary(), "--config", str(HERE / "collector.yaml")], env)
+    collector = Timed([binary(), "--config", str(HERE / way.config)], env)
     try:
         anyio.run(read_by, bootstrap, group, topic, count, PATIENCE_S)
     except BaseException:

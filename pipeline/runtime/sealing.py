@@ -13,7 +13,7 @@ import anyio.to_thread
 from pipeline.runtime.outbox import Outbox
 from pipeline.store.state import OutboxRow
 
-AHEAD: Final = 4 << 20
+AHEAD: Final = 3 << 20
 """Bytes of an exporter's payloads, as they are built, from which on they do not wait for the checkpoint."""
 
 
