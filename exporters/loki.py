@@ -34,6 +34,7 @@ MetadataField = Literal[
 LATE: Final = "late"
 _PUSH: Final = "/loki/api/v1/push"
 _LABEL_MAX: Final = 1024
+_MOST_HEADS: Final = 1000  # remembered; each is asked for by every payload
 _ENTRY_ROOM: Final = 64  # bytes that an entry takes beside its line: time, quotes, brackets
 _SINGLE_ENTRIES: Final = (b"entry for stream", b"entry size", b"entry with timestamp", b"stream '")  # seen on Loki 3.7
 _COUNTED: Final = re.compile(rb"total ignored: (\d+) out of")
@@ -111,6 +112,8 @@ class Loki:
         self._labels_of: Callable[[LogRecord], object] = (
             attrgetter(*config.label_fields) if config.label_fields else lambda record: None
         )
+        self._heads: dict[object, bytes] = {}
+        """Encoded labels, by the fields that they are of."""
         limits = (config.max_line_bytes, config.max_bytes)
         twin = (LogRecord, config.label_fields, config.structured_metadata, *limits)
         self._push = native.LokiPush(*twin) if HAS_NATIVE else None
@@ -139,7 +142,15 @@ class Loki:
         return _fitting(record, json_lines([record])[0], self._config.max_line_bytes)
 
     def _encoded_labels(self, record: LogRecord, is_late: bool) -> bytes:
-        return _encode(self._labels(record, is_late))
+        if is_late:
+            return _encode(self._labels(record, is_late))
+        fields = self._labels_of(record)
+        known = self._heads.get(fields)
+        if known is None:
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads.clear()
+            known = self._heads[fields] = _encode(self._labels(record, is_late))
+        return known
 
     def _payloads(self, records: Sequence[LogRecord], lines: Sequence[str], late_ns: int) -> list[Payload]:
         limit, count = self._config.max_bytes, len(lines)

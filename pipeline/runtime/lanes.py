@@ -22,11 +22,12 @@ from pipeline.runtime.host import Host, close_all
 from pipeline.runtime.inherit import Bequest, Rows, inherited, settings_of
 from pipeline.runtime.outbox import Edge, Outbox
 from pipeline.runtime.sites import Mount
-from pipeline.runtime.sorting import of_signal
+from pipeline.runtime.sorting import ITEMS, of_signal
 from pipeline.runtime.stage import Sink, Stage
 from pipeline.runtime.status import Status, Statuses
 from pipeline.runtime.tables import StateTable
 from pipeline.runtime.telemetry import Telemetry
+from pipeline.signals import Signal
 from pipeline.store.state import ShardState, StateRow
 from pipeline.topology.plan import Node, PipelinePlan, Plan
 from pipeline.topology.scopes import is_whole
@@ -131,16 +132,17 @@ class _Builder:
     async def _pipeline(self, pipeline: PipelinePlan, wholly: bool) -> Sequence[Sink]:
         """The first sinks of a pipeline. `wholly`: the way here has already been through a `whole` component."""
         scopes = [wholly := wholly or is_whole(node) for node in pipeline.processors]
-        sinks = [sink for id in pipeline.exporters for sink in await self._exit(id, wholly)]
+        sinks = [sink for id in pipeline.exporters for sink in await self._exit(id, pipeline.signal, wholly)]
         for node, whole in zip(reversed(pipeline.processors), reversed(scopes), strict=True):
             sinks = await self._stage(pipeline.id, "processors", node, sinks, whole)
         plan = self._shop.plan
         givers = [(plan.receivers.get(id) or plan.connectors[id]).spec for id in pipeline.receivers]
         return of_signal(pipeline.signal, givers, sinks)
 
-    async def _exit(self, id: str, wholly: bool) -> Sequence[Sink]:
+    async def _exit(self, id: str, signal: Signal, wholly: bool) -> Sequence[Sink]:
         if id in self._shop.plan.exporters:
-            return [Edge(self._shop.outboxes[id], self._lane.shard if self._shop.shared else WHOLE)]
+            shard = self._lane.shard if self._shop.shared else WHOLE
+            return [Edge(self._shop.outboxes[id], shard, alike=len(ITEMS[signal]) == 1)]
         node = self._shop.plan.connectors[id]
         wholly = wholly or is_whole(node)
         home = self._whole if wholly else self._lane

@@ -31,13 +31,14 @@ _RECORDS: Final = frozenset(RECORDS)
 
 
 class Edge:
-    """Where the stages of one shard leave items for an exporter: a `Sink`."""
+    """Where the stages of one shard leave items for an exporter: a `Sink`. `alike`: all items of a push are of one
+    type, as they are but among alerts."""
 
-    def __init__(self, outbox: "Outbox", shard: str) -> None:
-        self._outbox, self._shard = outbox, shard
+    def __init__(self, outbox: "Outbox", shard: str, alike: bool = False) -> None:
+        self._outbox, self._shard, self._alike = outbox, shard, alike
 
     async def push(self, items: Sequence[Any], now_ns: int) -> None:
-        await self._outbox.push(items, now_ns, self._shard)
+        await self._outbox.push(items, now_ns, self._shard, self._alike)
 
 
 class Outbox:
@@ -81,11 +82,15 @@ class Outbox:
 
     # --- the driver's side ---
 
-    async def push(self, items: Sequence[Any], now_ns: int, shard: str = WHOLE) -> None:
+    async def push(self, items: Sequence[Any], now_ns: int, shard: str = WHOLE, alike: bool = False) -> None:
         """Gather items; a full payload, or a piece of one, is built at once. Each type has payloads of its own. Only
-        exporters that keep records get them, and with all else in one payload: a reader finds all of it or nothing."""
+        exporters that keep records get them, and with all else in one payload: a reader finds all of it or nothing.
+        `alike`: all are of one type; nobody need look at each, which is far away in memory."""
         if self.spec.records:
             self._gather(items, object, now_ns, shard)
+            return
+        if alike and items:
+            self._gather(items, type(items[0]), now_ns, shard)
             return
         types = set(map(type, items))
         for kind in types - _RECORDS:

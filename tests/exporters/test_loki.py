@@ -115,6 +115,14 @@ def test_labels_are_the_fixed_ones_and_the_allowed_fields_alone() -> None:
     ]
 
 
+def test_labels_are_those_of_each_record_however_many_there_were_before() -> None:
+    loki = exporter()
+    for n in [*range(2100), 5]:
+        (payload,) = loki.build(Batch([record(T0, code_location=f"location-{n}")], WHOLE, 0))
+        (stream,) = json.loads(payload.body)["streams"]
+        assert stream["stream"]["code_location"] == f"location-{n}"
+
+
 def test_labels_are_configurable() -> None:
     config = LokiConfig(labels={"job": "x", "env": "prod"}, label_fields=("status",))
     assert streams(record(status="success"), config=config)[0]["stream"] == {
