@@ -3,9 +3,10 @@
 A plain read-only connection takes a lock, which can make a file that Dagster is just making fail (it turns on the
 write-ahead log without waiting); and where it is the last to close, it leaves a `-shm` of 32 KB and an empty `-wal`
 beside the database: one pair for every run of a long history. So a file at rest is read as immutable, which takes no
-lock and leaves nothing, and the answer counts only if the file is still at rest afterwards. A write cannot hide from
-that: it sets the file's time, which was `REST_NS` ago before, more than a file system's clock is coarse. A file that
-is being written is read over the writer's own write-ahead log; what that leaves behind goes with the next write.
+lock and leaves nothing, and the answer, or the error, counts only if the file is still at rest afterwards. A write
+cannot hide from that: it sets the file's time, which was `REST_NS` ago before, more than a file system's clock is
+coarse. A file that is being written is read over the writer's own write-ahead log; what that leaves behind goes with
+the next write.
 """
 
 import os
@@ -55,10 +56,15 @@ def ask(file: Path, question: Callable[[sqlite3.Connection], T], now_ns: int, *,
     if stamp is None or not stamp.size:
         return None
     if not stamp.wal and now_ns - stamp.written_ns > REST_NS:
-        with _open(file, "mode=ro&immutable=1") as database:
-            answer = question(database)
-        if stamp_of(file) == stamp:
-            return answer
+        try:
+            with _open(file, "mode=ro&immutable=1") as database:
+                answer = question(database)
+        except sqlite3.DatabaseError:  # "malformed", where it was written meanwhile
+            if stamp_of(file) == stamp:
+                raise
+        else:
+            if stamp_of(file) == stamp:
+                return answer
     if (insist or stamp.wal) and _has_log(file):
         with _open(file, "mode=ro") as database:
             return question(database)

@@ -112,6 +112,8 @@ def test_killed_after_the_call_it_is_told_as_resolved_once(acting: Daemon, pause
     kill(acting)
     acting.start()
     until("it stays so", lambda: call(f"http://{acting.health}/readyz")[0] == 200)
+    until("its end, also if its line was cut off to be written again", lambda: resolved(acting, fingerprint))
+    time.sleep(0.7)  # what was left is sent by now
     assert len(resolved(acting, fingerprint)) == 1
 
 
