@@ -54,8 +54,8 @@ class ReadMessage(msgspec.Struct):
 
 
 HEAVY: Final = 24 << 20
-"""Bytes of payloads for which a checkpoint does not wait any longer: what is under way is bounded by bytes and not by
-how much a second brings. It takes more than can be sealed as it comes, or what no sealing makes less."""
+"""Bytes of payloads, as they stand in memory, for which a checkpoint does not wait any longer: what is under way is
+bounded by bytes and not by how much a second brings. Full load does not come to it where payloads are compressed."""
 
 
 class Driver:

@@ -15,11 +15,11 @@ from pipeline.store.state import OutboxRow
 log = logging.getLogger("dagtel.outbox")
 
 REST: Final = 1 << 20
-"""Bytes of payloads that may be left to go out with others."""
+"""Bytes of an exporter's payloads, as they are built, that may be left to go out with others."""
 
 
 class Joining:
-    """See above."""
+    """Chooses which payloads become one, by their shard, their headers, and how much the exporter takes at once."""
 
     def __init__(self, id: str, exporter: Exporter[Any], delivery: Delivery) -> None:
         self.id, self.exporter, self._delivery = id, exporter, delivery

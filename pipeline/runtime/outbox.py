@@ -5,7 +5,6 @@ An item's way: `push` gathers it, `build` turns what has gathered into payloads,
 `release` never wait: limits are kept at the intake alone.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
@@ -21,8 +20,6 @@ from pipeline.runtime.ids import Ids
 from pipeline.runtime.joining import Joining
 from pipeline.runtime.overtaking import Entry, Overtaking
 from pipeline.store.state import OutboxRow, Waiting
-
-log = logging.getLogger("dagtel.outbox")
 
 PIECE: Final = 1000
 """Items that an exporter whose payloads can be joined is given at once: a checkpoint, which pauses the intake, has no

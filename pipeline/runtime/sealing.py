@@ -20,14 +20,13 @@ AHEAD: Final = 3 << 20
 def sealed(
     outboxes: Mapping[str, Outbox], built: list[OutboxRow], rest: list[OutboxRow] | None = None
 ) -> list[OutboxRow]:
-    """Payloads as they are stored (`Joining.stored`), in the order of their ids. Takes them out of `built`: nobody
-    needs them as they were. Those that are not full are left in `rest` to be joined to others, if there is one."""
+    """Payloads as they are stored, taken out of `built`, and what is left in `rest`: see `Joining.stored`. By exporter,
+    and so not in the order of their ids."""
     by_exporter: dict[str, list[OutboxRow]] = {}
     for row in built:
         by_exporter.setdefault(row.exporter, []).append(row)
     built.clear()
-    stored = [row for id, rows in by_exporter.items() for row in outboxes[id].sealed(rows, rest)]
-    return sorted(stored, key=lambda row: row.id)
+    return [row for id, rows in by_exporter.items() for row in outboxes[id].sealed(rows, rest)]
 
 
 def settled(outboxes: Mapping[str, Outbox], built: Mapping[int, str], rows: Sequence[OutboxRow]) -> None:
@@ -51,8 +50,11 @@ class Sealing:
     def __init__(self, outboxes: Mapping[str, Outbox]) -> None:
         self._outboxes = outboxes
         self._rest: list[OutboxRow] = []
+        """As they were built: there is room for more."""
         self._done: list[OutboxRow] = []
+        """As they will be stored."""
         self._kept = 0
+        """Bytes of both, and of what is being sealed."""
 
     @property
     def bytes(self) -> int:

@@ -100,6 +100,7 @@ class PayloadContract(SpecContract):
                 assert exporter.seal(*given) == sealed, "sealed twice, the payloads differ"
                 assert [repr(payload) for payload in given] == before, "sealing changed the payloads given"
                 assert sealed.items == sum(payload.items for payload in given), "items were lost or added"
+                assert sealed.headers == exporter.seal(given[0]).headers, "several have other headers than one"
 
         with self.world():
             anyio.run(run)

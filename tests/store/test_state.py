@@ -48,6 +48,17 @@ def test_what_is_committed_is_there_after_a_restart(opens: Opens) -> None:
     again.close()
 
 
+def test_payloads_of_more_bytes_than_a_statement_takes_are_all_there(opens: Opens) -> None:
+    store = opens()
+    epoch = store.take_shard("s").epoch
+    bodies = [bytes([n]) * size for n, size in enumerate((700_000, 700_000, 10, 2_500_000, 0, 600_000))]
+    rows = [OutboxRow(n, "loki", Payload(body, 1), "s") for n, body in enumerate(bodies, start=1)]
+    store.commit(Commit(epochs={"s": epoch}, outbox=rows))
+    assert [(w.id, w.size) for w in store.waiting()] == [(n, len(body)) for n, body in enumerate(bodies, start=1)]
+    assert [store.payload(row.id) for row in rows] == [row.payload for row in rows]
+    store.close()
+
+
 @pytest.mark.parametrize("count", [1, 3, 5000, 20_000])
 def test_of_many_rows_those_that_are_gone_go_and_no_others(opens: Opens, count: int) -> None:
     store = opens()

@@ -87,8 +87,8 @@ impl RecordBytes {
 pub fn made<'py>(py: Python<'py>, mut lying: &[u8]) -> PyResult<Bound<'py, PyTuple>> {
     let mut found = Vec::new();
     while let Some((name, value)) = header(&mut lying) {
+        // no name is interned: a sender chooses them, and later Pythons keep for good what is
         found.push((name, value.map(|value| PyBytes::new(py, value))).into_pyobject(py)?);
-        // interned, a name may stay
     }
     PyTuple::new(py, found)
 }
