@@ -19,6 +19,7 @@ from pipeline.clock import Clock
 from pipeline.components import Position, Read
 from pipeline.errors import RetryableError, StateError
 from pipeline.events import own_bytes
+from pipeline.runtime.allocator import HEAP
 from pipeline.runtime.engine import Engine
 from pipeline.runtime.garbage import Garbage
 from pipeline.runtime.outbox import Outbox
@@ -255,6 +256,7 @@ class Driver:
                 await self._commit_wake.wait()
             await self._store_checkpoint(commit)
             self._garbage.collect()
+            HEAP.follow()
             self._commit_needed = None
             self._room.set()
             self._wake.set()

@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 
 from pipeline.clock import Clock, SystemClock
-from pipeline.runtime import allocator
+from pipeline.runtime.allocator import HEAP
 from pipeline.runtime.context import Gifts
 from pipeline.runtime.desks import Acting, Desks, link_key
 from pipeline.runtime.http import open_http
@@ -53,7 +53,7 @@ async def run_service(
     gc.set_threshold(*GC_THRESHOLDS)
     gc.enable()  # the command line starts without
     sys.setswitchinterval(SWITCH_S)
-    allocator.keep_whole()
+    HEAP.keep_whole()
     with OwnLog(plan.service.telemetry.logs, worker) as own_log:
         try:
             async with anyio.create_task_group() as listening:

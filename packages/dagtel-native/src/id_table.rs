@@ -1,5 +1,6 @@
 //! A set of 64-bit numbers in 14 bytes each: an open table whose places are not far from where a number belongs.
 
+use crate::huge_pages::advise;
 use ahash::RandomState;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::PyResult;
@@ -108,6 +109,7 @@ impl IdTable {
         let size = most.checked_mul(7).map_or(usize::MAX, |most| most / 4).max(LEAST);
         let mut slots = Vec::new();
         slots.try_reserve_exact(size).map_err(|error| PyMemoryError::new_err(error.to_string()))?;
+        advise(slots.spare_capacity_mut());
         slots.resize(size, EMPTY);
         self.count = 0;
         for id in std::mem::replace(&mut self.slots, slots) {

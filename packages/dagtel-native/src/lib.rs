@@ -12,6 +12,7 @@ mod event_ids;
 mod events;
 mod fetch;
 mod filling;
+mod huge_pages;
 mod id_chunks;
 mod id_codes;
 mod id_table;
@@ -53,6 +54,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn dagtel_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(huge_pages::arenas_in_huge_pages, module)?)?;
     module.add_class::<filling::Filling>()?;
     module.add_class::<record_bytes::RecordBytes>()?;
     module.add_class::<record_bytes::KeptBytes>()?;
