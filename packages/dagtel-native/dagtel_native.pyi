@@ -219,6 +219,7 @@ class AlertSelection:
         self,
         events: Sequence[Event],
         failing: Table[str, int],
+        parts: Table[tuple[str, str], Any] | None,
         waiting: Table[str, Any],
         edges: Table[str, tuple[str, ...]] | None,
         said: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
