@@ -69,8 +69,8 @@ impl AlertSelection {
 
     /// What all events give, in their order: `rest(event, given)` adds what one gives that is not passed over.
     ///
-    /// `failing`, `parts`, `waiting`, `edges`: the tables of subjects, of these with their partitions, of runs and assets;
-    /// `parts` None where a success of any partition is one of all, `edges` None where none are learned.
+    /// `failing`, `parts`, `waiting`, `edges`: the tables of subjects, of their partitions, of runs and assets. `parts` is
+    /// None where a success of any partition is one of all, `edges` where none are learned.
     /// `said`: asset → (its row of `edges`, the tags that told nothing new). `fresh`: `connectors.alert_successes.LatestSuccesses.fresh`.
     fn process<'py>(
         &mut self,

@@ -14,7 +14,7 @@ struct Seen<'py> {
     facts: Option<Bound<'py, PyAny>>,
 }
 
-/// The runs of a call; where the one of the event before is: mostly the next one is of it, too, and its id the same object.
+/// The runs of a call. `last`: that of the event before; mostly the next one is of it, too, and its id the same object.
 #[derive(Default)]
 struct Runs<'py> {
     seen: Vec<Seen<'py>>,
