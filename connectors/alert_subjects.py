@@ -71,6 +71,8 @@ class Subjects:
         """How many partitions of each subject fail."""
         self._failing: Table[tuple[str, str], Failing] = state.table("failing", tuple[str, str], Failing, version=1)
         self._limit, self._whole_assets = limit, whole_assets
+        self.parts = None if whole_assets else self._failing
+        """The problems of each partition, where a success of one says nothing of the others."""
         self._keys_of: dict[str, set[tuple[str, str]]] = {}  # see `_all`
 
     def __contains__(self, name: str) -> bool:

@@ -152,7 +152,8 @@ class AlertsConnector:
         self._successes.begin()
         if self._twin is not None:
             edges, said = (self._edges.table, self._edges.said) if self._edges else (None, {})
-            tables = self._subjects.table, self._waiting, edges, said, self._successes.fresh
+            failing, parts = self._subjects.table, self._subjects.parts
+            tables = failing, parts, self._waiting, edges, said, self._successes.fresh
             given = self._twin.process(batch.items, *tables, self._add)
         else:
             given = []

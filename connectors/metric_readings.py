@@ -74,9 +74,10 @@ def pass_rate(check: CheckEvaluated, labels: PassRateLabels) -> float:
     metadata = check.metadata
     if metadata:
         for failed_label, total_label in labels.failed_of_total:
-            found = _share(amount(metadata, (failed_label,)), amount(metadata, (total_label,)))
-            if found is not None:
-                return found
+            if failed_label in metadata and total_label in metadata:
+                found = _share(amount(metadata, (failed_label,)), amount(metadata, (total_label,)))
+                if found is not None:
+                    return found
         found = _share(amount(metadata, labels.failed_alone), None if check.rows is None else number(check.rows))
         if found is None:
             found = _rate(amount(metadata, labels.rate), check.passed)

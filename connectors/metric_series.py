@@ -50,6 +50,8 @@ class Buckets(msgspec.Struct, frozen=True, gc=False):
     since_ns: int = 0
 
 
+Knows: TypeAlias = Callable[[Key], bool]
+"""Whether the subject of a series has room of its own, else it overflows; asked where a series is about to begin."""
 _Figure: TypeAlias = Count | Gauge | Buckets
 F = TypeVar("F", Count, Gauge, Buckets)
 _Face: TypeAlias = tuple[str, Literal["counter", "gauge", "histogram"], str, Callable[[Key], Labels]]
@@ -95,42 +97,43 @@ class Series:
 
     # --- changing ---
 
-    def count(self, key: Key, by: float, known: bool, now_ns: int) -> None:
-        """Add to a counter; 0 makes it begin. `known`: its subject has room of its own, else it overflows."""
-        old = self._counts.get(key)
-        if old is None:
-            key = self._room(key, known)
-            old = self._counts.get(key) or Count(0.0, now_ns)
+    def count(self, key: Key, by: float, knows: Knows, now_ns: int) -> None:
+        """Add to a counter; 0 makes it begin."""
+        known = self._counts.get(key)
+        if known is None:
+            key = self._room(key, knows)
+            known = self._counts.get(key)
         elif not by:
             return
-        self._put(self._counts, key, Count(old.value + by, old.since_ns))
+        old = known or Count(0.0, now_ns)
+        self._put(self._counts, key, known, Count(old.value + by, old.since_ns))
 
-    def observe(self, key: Key, times_ns: Iterable[int], known: bool, now_ns: int) -> None:
+    def observe(self, key: Key, times_ns: Iterable[int], knows: Knows, now_ns: int) -> None:
         """Add durations to a histogram. One whose bounds have changed begins anew."""
-        old = self._buckets.get(key)
-        if old is None:
-            key = self._room(key, known)
-            old = self._buckets.get(key)
+        old = known = self._buckets.get(key)
+        if known is None:
+            key = self._room(key, knows)
+            old = known = self._buckets.get(key)
         if old is None or old.shape != self._shape:
             old = Buckets((0,) * (len(self._bounds) + 1), 0, self._shape, now_ns)
         counts, total = list(old.counts), old.sum_us
         for took_ns in times_ns:
             counts[bisect_left(self._bounds_ns, took_ns)] += 1
             total += took_ns // 1000
-        self._put(self._buckets, key, Buckets(tuple(counts), min(total, _FULL), self._shape, old.since_ns))
+        self._put(self._buckets, key, known, Buckets(tuple(counts), min(total, _FULL), self._shape, old.since_ns))
 
-    def gauge(self, key: Key, latest: Latest, known: bool) -> bool:
+    def gauge(self, key: Key, latest: Latest, knows: Knows) -> bool:
         """Set a gauge unless it holds something later. False where there was no room for it."""
         old = self._gauges.get(key)
         if old is None:
-            if self._room(key, known) != key:
+            if self._room(key, knows) != key:
                 return False
         elif latest.at_ns < old.at_ns:
             return True
-        self._put(self._gauges, key, Gauge(latest.value, latest.at_ns))
+        self._put(self._gauges, key, old, Gauge(latest.value, latest.at_ns))
         return True
 
-    def vary(self, name: str, subject: Subject, latest: Latest, present: str | None, known: bool) -> str | None:
+    def vary(self, name: str, subject: Subject, latest: Latest, present: str | None, knows: Knows) -> str | None:
         """Set a gauge of which a subject has one, whatever its last label; gives the label that is now in force."""
         key = (name, *subject[1:], latest.variant or "")
         if present is not None and present != latest.variant:
@@ -139,7 +142,7 @@ class Series:
             if old is not None and latest.at_ns < old.at_ns:
                 return present
             self._drop(self._gauges, (before,))
-        return latest.variant if self.gauge(key, latest, known) else None
+        return latest.variant if self.gauge(key, latest, knows) else None
 
     def retire(self, subjects: set[Subject]) -> None:
         """Delete all series of these subjects; an asset takes its checks with it. One pass over all series."""
@@ -157,16 +160,16 @@ class Series:
                 else:
                     self._retired[key] = None
 
-    def _put(self, table: Table[Key, F], key: Key, figure: F) -> None:
-        if key not in table:
+    def _put(self, table: Table[Key, F], key: Key, old: F | None, figure: F) -> None:
+        if old is None:
             self._born.add(key)
         table.put(key, figure)
         self._changed[key] = figure
 
-    def _room(self, key: Key, known: bool) -> Key:
+    def _room(self, key: Key, knows: Knows) -> Key:
         """The key of a series about to begin, or that of the overflow series."""
         name = key[0]
-        if known and self._sizes[name] < self._most:
+        if knows(key) and self._sizes[name] < self._most:
             self._sizes[name] += 1
             return key
         self._overflowed(name)

@@ -161,7 +161,7 @@ class Metrics:
     def _seed(self, assets: Iterable[Subject], now_ns: int) -> None:
         for asset in assets:
             for name in _SEEDED:
-                self.series.count((name, asset[1]), 0.0, True, now_ns)
+                self.series.count((name, asset[1]), 0.0, _is_known, now_ns)
 
     def _retire(self, gone: set[Subject], now_ns: int) -> None:
         """A wiped asset's series end. One that the graph still has begins anew, as it would after a restart."""
@@ -170,24 +170,27 @@ class Metrics:
         self._seed(self._subjects.still_there(gone, now_ns), now_ns)
 
     def _apply(self, tally: Tally, now_ns: int) -> None:
-        subjects, series = self._subjects, self.series
+        subjects, series, knows = self._subjects, self.series, self._knows
         new = [subject for subject, heard_ns in tally.seen.items() if subjects.heard(subject, heard_ns)]
         self._seed((subject for subject in new if subject[0] == "asset"), now_ns)
         for key, by in tally.counts.items():
-            series.count(key, by, self._knows(key), now_ns)
+            series.count(key, by, knows, now_ns)
         for key, times_ns in tally.times_ns.items():
-            series.observe(key, times_ns, self._knows(key), now_ns)
+            series.observe(key, times_ns, knows, now_ns)
         for key, latest in tally.gauges.items():
-            series.gauge(key, latest, self._knows(key))
+            series.gauge(key, latest, knows)
         for (name, subject), latest in tally.variants.items():
-            present, known = subjects.variant(subject), subjects.knows(subject)
-            subjects.vary(subject, series.vary(name, subject, latest, present, known))
+            subjects.vary(subject, series.vary(name, subject, latest, subjects.variant(subject), knows))
 
     def _knows(self, key: tuple[str, ...]) -> bool:
         owner = METRICS[key[0]].owner
         if not owner:
             return True
         return self._subjects.knows((owner, *key[1:3]) if owner == "check" else (owner, key[1]))
+
+
+def _is_known(key: tuple[str, ...]) -> bool:
+    return True
 
 
 class _Overflow:

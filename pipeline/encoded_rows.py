@@ -13,14 +13,15 @@ from pipeline.contract.context import State, Table
 
 V = TypeVar("V")
 
-_SAME = 256
-"""Encodings among which equal ones are looked for."""
-
-_encode = msgspec.msgpack.Encoder().encode
+_encoder = msgspec.msgpack.Encoder()
 
 
 class EncodedRows(Generic[V]):
-    """Rows by name, like a `Table`. Values are not to be changed in place. `at_hand`: how many are kept decoded."""
+    """Rows by name, like a `Table`. Values are not to be changed in place.
+
+    `at_hand`: how many are kept decoded. `alike`: among how many encodings equal ones are looked for; 0 where each
+    holds its own name, so that there are none.
+    """
 
     def __init__(
         self,
@@ -30,13 +31,15 @@ class EncodedRows(Generic[V]):
         version: int,
         migrate: Mapping[int, Callable[[object], object]] | None = None,
         at_hand: int = 1000,
+        alike: int = 256,
     ) -> None:
         self._rows: Table[str, bytes] = state.table(name, str, bytes, version, migrate)
         self._decode = msgspec.msgpack.Decoder(value).decode
         self._recent: dict[str, tuple[bytes, V]] = {}
         self._same: dict[bytes, bytes] = {}
         """Rows put last: of equal ones there is one object. Of most runs of a job the same is known."""
-        self._most = at_hand
+        self._most, self._alike = at_hand, alike
+        self._buffer = bytearray()
 
     def get(self, key: str) -> V | None:
         """The value, to be read only; one object as long as it is at hand."""
@@ -49,10 +52,12 @@ class EncodedRows(Generic[V]):
         return self._at_hand(key, row, self._decode(row))
 
     def put(self, key: str, value: V) -> None:
-        row = encoded(value)
-        row = self._same.setdefault(row, row)
-        if len(self._same) > _SAME:
-            self._same.clear()
+        _encoder.encode_into(value, self._buffer)  # which has grown before
+        row = bytes(self._buffer)
+        if self._alike:
+            row = self._same.setdefault(row, row)
+            if len(self._same) > self._alike:
+                self._same.clear()
         self._rows.put(key, row)
         self._at_hand(key, row, value)
 
@@ -81,4 +86,4 @@ class EncodedRows(Generic[V]):
 
 def encoded(value: object) -> bytes:
     """As it stands in a row; in `migrate` for the step from plain values to encoded ones."""
-    return bytes(memoryview(_encode(value)))  # a copy: the encoder's own keeps half as much again for growing
+    return bytes(memoryview(_encoder.encode(value)))  # a copy: the encoder's own keeps half as much again for growing

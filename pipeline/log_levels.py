@@ -68,4 +68,4 @@ def _name(level: int) -> str:
     return _NAMES[max(10, min(50, level // 10 * 10))]
 
 
-_TWIN: Final = native.LevelCounter(Event, BY_TYPE, log_level) if HAS_NATIVE else None
+_TWIN: Final = native.LevelCounter(Event, CheckResult, BY_TYPE, log_level) if HAS_NATIVE else None

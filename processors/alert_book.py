@@ -35,13 +35,14 @@ class Book:
         self._policy, self._max_remembered, self._recorder = policy, max_remembered, recorder
         # A hundred thousand take 150 MB (as objects 200, and 260 once they were read back, when they share nothing).
         # Version 1 had no flapping, holds, channels and groups: what its rows lack has defaults that say so.
-        self.lives = EncodedRows(state, "lives", Life, 2, {1: _second_life})
+        self.lives = EncodedRows(state, "lives", Life, 2, {1: _second_life}, alike=0)
         self._failing: Table[tuple[str, str], int] = state.table("failing", tuple[str, str], int, version=1)
         self._past: Table[str, Past] = state.table("past", str, Past, 2, {1: _as_it_is})
         self._homes: Table[str, str] = state.table("homes", str, str, version=1)
         self._groups: Table[str, str] = state.table("groups", str, str, version=1)
         self._whole = False
         self._timers: Order = []
+        self._first: tuple[int, str] | None = None  # a timer that a life has, as was seen when it was asked for
         self._taken = ""
         # Of a step's assets with the row that says that it fails: it may be well before the others are.
         self._by_asset: dict[str, set[tuple[str, str | None]]] | None = None
@@ -135,6 +136,7 @@ class Book:
         self._recorder.kept(before, life)
         self.lives.put(fingerprint, life)
         at = alert_timers.due(life, self._policy)
+        self._doubt(fingerprint)
         if at is not None and (
             before is None or fingerprint == self._taken or at != alert_timers.due(before, self._policy)
         ):
@@ -164,6 +166,7 @@ class Book:
         self._recorder.kept(self.lives.get(leader), life)
         self._recorder.ended(life, now_ns)
         self.lives.delete(leader)
+        self._doubt(leader)
         if life.group and self._groups.get(life.group) == leader:
             self._groups.delete(life.group)
         if self._by_asset is not None:
@@ -187,9 +190,13 @@ class Book:
     def due(self) -> int | None:
         """The next timer of any life."""
         self._ready()
-        while self._timers and not self._holds(self._timers[0]):
-            heappop(self._timers)
-        return self._timers[0][0] if self._timers else None
+        timers = self._timers
+        while timers and timers[0] is not self._first:
+            if self._holds(timers[0]):
+                self._first = timers[0]
+            else:
+                heappop(timers)
+        return timers[0][0] if timers else None
 
     def take_due(self, now_ns: int) -> Life | None:
         """The life that is due next, at or before `now_ns`."""
@@ -199,6 +206,11 @@ class Book:
                 self._taken = entry[1]  # its timer is gone: it may be due at the same time for something else
                 return self.lives.get(entry[1])
         return None
+
+    def _doubt(self, fingerprint: str) -> None:
+        """The life has changed: its timer may be another one."""
+        if self._first is not None and self._first[1] == fingerprint:
+            self._first = None
 
     def _holds(self, entry: tuple[int, str]) -> bool:
         life = self.lives.get(entry[1])

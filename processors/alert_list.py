@@ -1,6 +1,7 @@
 """The daily list of what is still broken: what is no more repeated is not forgotten."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from pipeline.components import State, Table
@@ -18,7 +19,7 @@ class DailyList:
 
     def __init__(self, state: State, cron: Cron) -> None:
         self._at: Table[str, int] = state.table("listed", str, int, version=1)
-        self._cron = cron
+        self._after = lru_cache(1)(cron.after)  # asked for with each finding, for the same time
 
     def watch(self, life: Life, now_ns: int) -> None:
         """A life has changed: if it is chronic there is something to list."""
@@ -28,7 +29,7 @@ class DailyList:
     def due(self) -> int | None:
         """When the next list is due."""
         at = self._at.get("at")
-        return None if at is None else self._cron.after(at)
+        return None if at is None else self._after(at)
 
     def on_time(self, lives: Iterable[tuple[str, Life]], now_ns: int) -> Alert | None:
         """All that is chronic, in one notification; none, and no further list, if nothing is."""

@@ -86,7 +86,7 @@ class RateLimit:
 
     def due(self) -> int | None:
         """When the next digest is due."""
-        return min((crowd.due_ns for _, crowd in self._crowds.items() if crowd.waiting), default=None)
+        return min([crowd.due_ns for _, crowd in self._crowds.items() if crowd.waiting], default=None)
 
     def on_time(self, now_ns: int) -> list[Alert]:
         """The digests that are due at or before `now_ns`."""

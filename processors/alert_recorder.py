@@ -32,14 +32,14 @@ class Recorder:
 
     def begin(self) -> None:
         """A call begins; what the last one gathered that did not come to its end is forgotten."""
-        self._call = {}
+        self._call.clear()
 
     def done(self) -> None:
         """The call has come to its end."""
         for name, record in self._call.items():
             self._gathered.pop(name, None)  # in the order of their last word
             self._gathered[name] = record
-        self._call = {}
+        self._call.clear()
 
     def take(self, now_ns: int) -> Sequence[Record]:
         """All that was gathered, as it is now."""

@@ -12,9 +12,12 @@ def due(life: Life, policy: Policy) -> int | None:
     """When something is to be said or decided next, unless it is resolved before."""
     if life.held:
         return life.held_until_ns or None
-    window = 0 if life.escalated_ns else life.window_ends_ns
-    times = (_stable(life, policy), _repeat(life, policy), _escalation(life, policy), life.owed_ns, window)
-    return min([time for time in times if time], default=None)
+    if life.escalated_ns:
+        window, louder = 0, _repeat(life, policy)
+    else:
+        window, louder = life.window_ends_ns, _escalation(life, policy)
+    times = (_stable(life, policy), louder, life.owed_ns, window)
+    return min(filter(None, times), default=None)
 
 
 def on_due(life: Life, now: int, policy: Policy) -> tuple[Life | None, Alert | None]:
@@ -65,12 +68,12 @@ def _escalation(life: Life, policy: Policy) -> int:
     """When it escalates, 0 if as it stands never. A failure that nothing followed does not persist."""
     if life.escalated_ns or not life.failing or life.acknowledged_by or life.chronic:
         return 0
-    times = []
+    at = None
     if policy.escalate_after_ns and life.persists_ns:
-        times.append(max(life.began_ns + policy.escalate_after_ns, life.persists_ns))
+        at = max(life.began_ns + policy.escalate_after_ns, life.persists_ns)
     if policy.escalate_after_count and life.total >= policy.escalate_after_count:
-        times.append(life.latest_ns)
-    return max(min(times), life.flaps_ns) if times else 0
+        at = life.latest_ns if at is None else min(at, life.latest_ns)
+    return 0 if at is None else max(at, life.flaps_ns)
 
 
 def _repeat(life: Life, policy: Policy) -> int:

@@ -116,7 +116,7 @@ class Voice:
 
     def due(self) -> int | None:
         """The next digest of a channel, or daily list."""
-        return min((time for time in (self._rate.due(), self._list.due()) if time is not None), default=None)
+        return min([time for time in (self._rate.due(), self._list.due()) if time is not None], default=None)
 
     def on_time(self, now_ns: int) -> Sequence[Alert]:
         """Those of them that are due."""

@@ -75,7 +75,7 @@ class Dedup:
         if self._lagging:
             return None
         times = (self._book.due(), self._voice.due())
-        return min((time for time in times if time is not None), default=None)
+        return min([time for time in times if time is not None], default=None)
 
     async def on_time(self, now_ns: int) -> Sequence[Alert]:
         """What is due at or before `now_ns`, in order of time."""
@@ -165,7 +165,7 @@ class Dedup:
         after = alert_life.again(life, finding, fresh, self._policy, "counted", life.held)
         more = fresh and not set(before.assets).issuperset(finding.assets)
         reason = "worse" if after.severity != life.severity else "more_assets" if more else ""
-        if life.held or not life.told or self._lagging:
+        if reason and (life.held or not life.told or self._lagging):
             reason = ""
         self._recorder.occurred(after, finding, reason or life.held or "counted", parts)
         if not reason:

@@ -21,6 +21,8 @@ _keys = st.sampled_from("abcde")
 class AsAPlainTable(RuleBasedStateMachine):
     """Beside a dict that is copied where a call begins."""
 
+    alike = 3
+
     def __init__(self) -> None:
         super().__init__()
         self.state = MemoryState()
@@ -29,7 +31,7 @@ class AsAPlainTable(RuleBasedStateMachine):
         self.before = dict(self.model)
 
     def open(self) -> None:
-        self.rows = EncodedRows(self.state, "rows", Value, 1, at_hand=2)
+        self.rows = EncodedRows(self.state, "rows", Value, 1, at_hand=2, alike=self.alike)
         self.table = self.state.tables["rows"]
 
     @rule(key=_keys, value=st.builds(Value, st.integers(0, 9), st.sampled_from([None, "x"])))
@@ -67,8 +69,14 @@ class AsAPlainTable(RuleBasedStateMachine):
         assert ("a" in self.rows) == ("a" in self.model)
 
 
-AsAPlainTable.TestCase.settings = settings(max_examples=60, deadline=None)
-TestAsAPlainTable = AsAPlainTable.TestCase
+class AsAPlainTableOfNamedValues(AsAPlainTable):
+    alike = 0
+
+
+AsAPlainTable.TestCase.settings = AsAPlainTableOfNamedValues.TestCase.settings = settings(
+    max_examples=60, deadline=None
+)
+TestAsAPlainTable, TestOfNamedValues = AsAPlainTable.TestCase, AsAPlainTableOfNamedValues.TestCase
 
 
 def test_a_value_at_hand_is_one_object() -> None:
@@ -93,3 +101,11 @@ def test_of_equal_values_one_encoding_is_kept() -> None:
     for number in range(1000):
         rows.put(f"{number}", Value(number))
     assert len(rows._same) < 300
+
+
+def test_where_none_are_alike_none_are_looked_for() -> None:
+    rows = EncodedRows(MemoryState(), "rows", Value, 1, alike=0)
+    for key in "ab":
+        rows.put(key, Value(1, key))
+    assert [rows.get(key) for key in "ab"] == [Value(1, "a"), Value(1, "b")]
+    assert not rows._same

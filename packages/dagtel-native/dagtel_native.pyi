@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pipeline.components import Table
-from pipeline.events import Detail, Event
+from pipeline.events import CheckResult, Detail, Event
 from pipeline.facts import Metadata, RunFacts
 from pipeline.lineage import AssetFacts, Catalog
 from pipeline.outcomes import AssetMaterialized, CheckEvaluated, Outcome
@@ -221,6 +221,7 @@ class AlertSelection:
         self,
         events: Sequence[Event],
         failing: Table[str, int],
+        parts: Table[tuple[str, str], Any] | None,
         waiting: Table[str, Any],
         edges: Table[str, tuple[str, ...]] | None,
         said: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
@@ -244,5 +245,7 @@ class MetricTally:
     def take(self, events: Sequence[Event], tally: Any, rest: Callable[[Event], Any]) -> None: ...
 
 class LevelCounter:
-    def __init__(self, event: type[Event], by_type: Mapping[str, str], level: Callable[[Event], str]) -> None: ...
+    def __init__(
+        self, event: type[Event], check: type[CheckResult], by_type: Mapping[str, str], level: Callable[[Event], str]
+    ) -> None: ...
     def count(self, events: Sequence[Event]) -> list[tuple[str, int]]: ...

@@ -115,7 +115,9 @@ class Stage:
         given: list[Any] = []
         for item in items:
             at = _time(item, now_ns)
-            given += await self._fire_before(at if self.limit_ns is None else min(at, self.limit_ns))
+            until, due = at if self.limit_ns is None else min(at, self.limit_ns), self.due()
+            if due is not None and due < until:
+                given += await self._fire_before(until)
             given += await self._process((item,), at)
         return given
 

@@ -125,6 +125,34 @@ def test_successes_are_looked_at_where_something_fails() -> None:
         assert not left(pair, *well)
 
 
+@pytest.mark.parametrize("resolve", ["partition", "asset"])
+def test_a_partition_is_looked_at_where_it_fails_itself_or_nobody_knows_which_does(resolve: Any) -> None:
+    def evaluated(passed: bool, partition: str | None) -> CheckEvaluated:
+        return CheckEvaluated("r", "daily", "load", "a", "c", passed, "ERROR", False, partition, 5, None, {})
+
+    def failed(partition: str | None) -> AssetFailed:
+        return AssetFailed("r", "daily", "load", 1, "a", partition, 5, 1, ERROR)
+
+    for fails, succeeds in (
+        (failed, lambda partition: made("a", partition=partition)),
+        (lambda partition: evaluated(False, partition), lambda partition: evaluated(True, partition)),
+    ):
+        pair = Pair(AlertsConfig(resolve=resolve, learn_edges=False))
+        left(pair, *(succeeds(partition) for partition in ("p", "q", None)))
+        assert left(pair, fails("p"))
+        assert left(pair, succeeds("q")) == (resolve == "asset")
+        assert left(pair, fails("p"))
+        assert left(pair, succeeds("p"))
+        assert not left(pair, succeeds("p"))
+        for partition in ("q", None, ""):
+            assert left(pair, fails(None))
+            assert left(pair, succeeds(partition))
+        for partition in (None, ""):
+            assert left(pair, fails("p"))
+            assert left(pair, succeeds(partition))
+            assert left(pair, succeeds("p")) == (partition == "" and resolve == "partition")
+
+
 def test_edges_that_are_known_are_passed_over() -> None:
     pair = Pair(AlertsConfig())
     left(pair, AssetPlanned("r", "daily", "load", "a", None, 1))
@@ -150,7 +178,7 @@ def test_partitions_of_a_backfill_are_counted() -> None:
 
 common = st.sampled_from(["a", "a", "b", "a:b", ""])
 texts = st.one_of(common, common, common, st.text(st.characters(exclude_categories=()), max_size=3))
-partitions = st.sampled_from([None, None, "p", ""])
+partitions = st.sampled_from([None, None, "p", "q", ""])
 ints = st.integers(0, 9) | st.integers()
 flags = st.booleans()
 errors = st.none() | st.just(ERROR)

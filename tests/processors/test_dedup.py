@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.alert_commands import Silence
 from pipeline.batch import WHOLE, Batch
 from pipeline.clock import HOUR, MINUTE
+from pipeline.expressions import ExpressionError
 from pipeline.facts import ErrorInfo
 from pipeline.lineage import Impact
 from pipeline.options import Duration
@@ -147,6 +149,28 @@ async def test_what_failed_once_does_not_persist_and_a_nightly_repeat_escalates_
     told = await driver.feed(failure(TWO), failure(TWO + 24 * HOUR)) + await driver.advance(TWO + 25 * HOUR)
     assert said(told) == [("firing", 1, 0), ("escalated", 1, 24)]
     assert said(await driver.advance(TWO + 29 * HOUR)) == [("repeated", 0, 26), ("repeated", 0, 28)]
+
+
+async def test_the_next_timer_is_that_of_the_lives_as_they_are() -> None:
+    driver = Driver(plain(escalate_after=Duration("90m")))
+    window, later = TWO + 60 * MINUTE, TWO + 70 * MINUTE
+    await driver.feed(failure(TWO), failure(TWO + 10 * MINUTE, "q"))
+    assert await driver.due() == window
+    await driver.feed(failure(TWO + 20 * MINUTE), failure(TWO + 30 * MINUTE, "q"))
+    assert await driver.due() == window
+    for table in driver.state.tables.values():
+        table.begin()
+    assert driver.dedup is not None
+    nonsense = Silence("s", TWO, "this is no condition (", TWO + HOUR)
+    with pytest.raises(ExpressionError):
+        await driver.dedup.process(Batch((success(TWO + 40 * MINUTE), nonsense), WHOLE, 0))
+    for table in driver.state.tables.values():
+        table.undo()
+    assert await driver.due() == window
+    await driver.feed(success(TWO + 40 * MINUTE))
+    assert await driver.due() == later
+    await driver.feed(success(TWO + 50 * MINUTE, "q"))
+    assert await driver.due() is None
 
 
 async def test_an_escalation_between_two_digests_ends_the_window() -> None:

@@ -32,6 +32,7 @@ struct Shapes {
 /// The connector's tables, and whether any subject fails.
 struct Known<'a, 'py> {
     failing: &'a Bound<'py, PyAny>,
+    parts: Option<&'a Bound<'py, PyAny>>,
     waiting: &'a Bound<'py, PyAny>,
     edges: Option<&'a Bound<'py, PyAny>>,
     said: &'a Bound<'py, PyDict>,
@@ -68,12 +69,14 @@ impl AlertSelection {
 
     /// What all events give, in their order: `rest(event, given)` adds what one gives that is not passed over.
     ///
-    /// `failing`, `waiting`, `edges`: the tables of subjects, runs and assets, `edges` None where none are learned.
+    /// `failing`, `parts`, `waiting`, `edges`: the tables of subjects, of their partitions, of runs and assets. `parts` is
+    /// None where a success of any partition is one of all, `edges` where none are learned.
     /// `said`: asset → (its row of `edges`, the tags that told nothing new). `fresh`: `connectors.alert_successes.LatestSuccesses.fresh`.
     fn process<'py>(
         &mut self,
         events: &Bound<'py, PyAny>,
         failing: &Bound<'py, PyAny>,
+        parts: Option<&Bound<'py, PyAny>>,
         waiting: &Bound<'py, PyAny>,
         edges: Option<&Bound<'py, PyAny>>,
         said: &Bound<'py, PyDict>,
@@ -82,10 +85,11 @@ impl AlertSelection {
     ) -> PyResult<Bound<'py, PyList>> {
         let given = PyList::empty(events.py());
         let (failing, waiting, edges) = (&rows(failing)?, &rows(waiting)?, edges.map(rows).transpose()?);
-        let edges = edges.as_ref();
+        let parts = parts.map(rows).transpose()?;
+        let (parts, edges) = (parts.as_ref(), edges.as_ref());
         let Self { texts, shapes } = self;
         let any_fails = !failing.is_empty()?;
-        let mut known = Known { failing, waiting, edges, said, fresh, any_fails, texts };
+        let mut known = Known { failing, parts, waiting, edges, said, fresh, any_fails, texts };
         let (mut events, mut near) = (events.try_iter()?, Vec::new());
         while next_few(&mut events, &mut near)? {
             near.iter().for_each(|event| shapes.event.fetch(event));
@@ -185,7 +189,7 @@ impl<'py> Known<'_, 'py> {
             },
             None => "",
         };
-        if self.any_fails && self.failing.contains(&subject)? {
+        if self.any_fails && self.failing.contains(&subject)? && !self.fails_elsewhere(at.py(), &subject, partition)? {
             return Ok(false);
         }
         let (at_ns, at) = if at_ns <= now_ns { (at_ns, at) } else { (now_ns, now) };
@@ -197,6 +201,18 @@ impl<'py> Known<'_, 'py> {
             subject.truncate(end);
             subject.push('\0');
             self.note(&subject, at_ns, at)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether all that fails of a subject is of other partitions.
+    fn fails_elsewhere(&mut self, py: Python<'py>, subject: &str, partition: &str) -> PyResult<bool> {
+        let Some(parts) = self.parts.filter(|_| !partition.is_empty()) else { return Ok(false) };
+        let subject = self.texts.get(py, subject);
+        for part in [self.texts.get(py, partition), intern!(py, "").clone().unbind()] {
+            if parts.contains((&subject, part))? {
+                return Ok(false);
+            }
         }
         Ok(true)
     }

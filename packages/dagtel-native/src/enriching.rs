@@ -14,6 +14,39 @@ struct Seen<'py> {
     facts: Option<Bound<'py, PyAny>>,
 }
 
+/// The runs of a call. `last`: that of the event before; mostly the next one is of it, too, and its id the same object.
+#[derive(Default)]
+struct Runs<'py> {
+    seen: Vec<Seen<'py>>,
+    places: AHashMap<String, usize>,
+    last: Option<(Bound<'py, PyAny>, usize)>,
+}
+
+impl<'py> Runs<'py> {
+    #[inline]
+    fn of(&mut self, id: &Bound<'py, PyAny>, name: &str) -> Option<&Seen<'py>> {
+        let place = match &self.last {
+            Some((last, place)) if last.is(id) => *place,
+            _ => {
+                let place = *self.places.get(name)?;
+                self.last = Some((id.clone(), place));
+                place
+            }
+        };
+        self.seen.get(place)
+    }
+
+    fn set(&mut self, name: &str, known: Seen<'py>) {
+        match self.places.get(name) {
+            Some(&place) => self.seen[place] = known,
+            None => {
+                self.places.insert(name.to_owned(), self.seen.len());
+                self.seen.push(known);
+            }
+        }
+    }
+}
+
 /// What an event's facts depend on.
 struct Asked<'py> {
     run_id: Bound<'py, PyAny>,
@@ -62,7 +95,7 @@ impl Enricher {
     ) -> PyResult<usize> {
         let py = events.py();
         let mut forgotten = runs.getattr(intern!(py, "forgotten"))?;
-        let mut seen: AHashMap<String, Seen<'py>> = AHashMap::new();
+        let mut seen = Runs::default();
         let mut events = events.try_iter()?;
         let (mut near, mut done) = (Vec::new(), 0);
         while next_few(&mut events, &mut near)? {
@@ -78,7 +111,7 @@ impl Enricher {
                 if run_id.is_empty() {
                     continue;
                 }
-                if let Some(known) = seen.get(run_id) {
+                if let Some(known) = seen.of(&asked.run_id, run_id) {
                     if !asked.news && *known.header == *header {
                         self.tell(event, known.facts.as_ref());
                         continue;
@@ -87,12 +120,12 @@ impl Enricher {
                 let facts = runs.call_method1(intern!(py, "facts"), (event, PyBytes::new(py, header)))?;
                 let now = runs.getattr(intern!(py, "forgotten"))?;
                 if now.ne(&forgotten)? {
-                    seen.clear();
+                    seen = Runs::default();
                     forgotten = now;
                 }
                 let known = Seen { header: header.into(), facts: (!facts.is_none()).then_some(facts) };
                 self.tell(event, known.facts.as_ref());
-                seen.insert(run_id.to_owned(), known);
+                seen.set(run_id, known);
             }
         }
         Ok(done)
@@ -115,14 +148,13 @@ impl Enricher {
     #[inline]
     fn header<'a>(&self, headers: Option<&'a Headers<'_>>) -> Option<&'a [u8]> {
         let Some(headers) = headers else { return Some(&[]) };
-        let last = headers.pairs().last(); // where the bridge puts it
-        for pair in last.into_iter().chain(headers.pairs()) {
+        let (mut first, mut last): (Option<&[u8]>, Option<&[u8]>) = (None, None);
+        for pair in headers.pairs() {
             let (name, value) = pair?;
-            if name == self.header {
-                return Some(value);
-            }
+            last = (name == self.header).then_some(value); // where the bridge puts it
+            first = first.or(last);
         }
-        Some(&[])
+        Some(last.or(first).unwrap_or_default())
     }
 
     /// Facts of a run that nothing is known of leave the event as another process found it.

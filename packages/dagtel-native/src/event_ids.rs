@@ -57,6 +57,7 @@ impl EventIds {
         let mut near = Vec::new();
         while next_few(&mut events, &mut near)? {
             near.iter().for_each(|event| self.event.fetch(event));
+            near.iter().filter_map(|event| self.event.get(event, 0)).for_each(|headers| Headers::fetch(&headers));
             for event in &near {
                 match self.id(event)? {
                     Some(id) => found.append(id)?,

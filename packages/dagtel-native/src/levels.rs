@@ -1,23 +1,28 @@
 //! How many entries of Dagster's log there are of each level: `pipeline.log_levels` over a batch.
 
-use crate::log_facts::text;
+use crate::log_facts::{text, waited_in_vain};
 use crate::slots::{next_few, Slots};
 use ahash::AHashMap;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyType};
+use pyo3::types::{PyBool, PyBytes, PyString, PyType};
 use std::collections::HashMap;
 
 const LEVELS: [&str; 5] = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
+const INFO: usize = 1;
+const WARNING: usize = 2;
+const ERROR: usize = 3;
 const LOG: &str = "LOG";
 const LOOKED_INTO: [&str; 2] = [LOG, "ASSET_CHECK_EVALUATION"];
 /// The one level of a LOG entry whose message is looked at.
-const ERROR: i64 = 40;
+const LOOKED_AT: i64 = 40;
 
-/// Counts levels. `by_type`: those that an event type tells alone. `level`: `(event) -> str`, asked where an event's
-/// message or detail decides.
+/// Counts levels. `check`: the class of a check's result. `by_type`: those that an event type tells alone. `level`:
+/// `(event) -> str`, asked about events that are odd.
 #[pyclass]
 pub struct LevelCounter {
     event: Slots<2>,
+    looked_into: Slots<2>,
+    check: Slots<2>,
     raw: Slots<1>,
     no_bytes: Py<PyAny>,
     by_type: AHashMap<String, Option<Py<PyString>>>,
@@ -31,6 +36,7 @@ impl LevelCounter {
     fn new(
         py: Python<'_>,
         event: &Bound<'_, PyType>,
+        check: &Bound<'_, PyType>,
         by_type: HashMap<String, String>,
         level: Py<PyAny>,
     ) -> PyResult<Self> {
@@ -38,6 +44,8 @@ impl LevelCounter {
         let asked = LOOKED_INTO.iter().map(|name| (name.to_string(), None));
         Ok(Self {
             event: Slots::new(event, ["type", "level"])?,
+            looked_into: Slots::new(event, ["message", "detail"])?,
+            check: Slots::new(check, ["passed", "severity"])?,
             raw: Slots::new(event, ["raw"])?,
             no_bytes: PyBytes::new(py, b"").into_any().unbind(),
             by_type: known.chain(asked).collect(),
@@ -74,15 +82,28 @@ impl LevelCounter {
         let kind = text(&kind)?;
         let name = match self.by_type.get(kind) {
             Some(Some(told)) => told,
-            Some(None) if kind != LOG => return None,
+            Some(None) if kind != LOG => &self.names[self.of_check(event)?],
             told => {
                 let number: i64 = level.extract().ok()?;
-                if told.is_some() && number == ERROR {
-                    return None;
-                }
-                &self.names[(number.div_euclid(10).clamp(1, 5) - 1) as usize]
+                let in_vain = told.is_some() && number == LOOKED_AT && self.waited_in_vain(event)?;
+                &self.names[if in_vain { INFO } else { (number.div_euclid(10).clamp(1, 5) - 1) as usize }]
             }
         };
         Some(name.bind(event.py()).clone())
+    }
+
+    fn waited_in_vain(&self, event: &Bound<'_, PyAny>) -> Option<bool> {
+        let [message, _] = self.looked_into.read(event)?;
+        text(&message).map(waited_in_vain)
+    }
+
+    fn of_check(&self, event: &Bound<'_, PyAny>) -> Option<usize> {
+        let [_, detail] = self.looked_into.read(event)?;
+        let [passed, severity] = self.check.read(&detail)?;
+        Some(match passed.cast_exact::<PyBool>().ok()?.is_true() {
+            true => INFO,
+            false if text(&severity)? == "WARN" => WARNING,
+            false => ERROR,
+        })
     }
 }

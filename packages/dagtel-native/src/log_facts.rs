@@ -322,7 +322,7 @@ pub fn whole(object: &Bound<'_, PyAny>) -> Option<i64> {
     object.cast_exact::<PyInt>().ok()?.extract().ok()
 }
 
-fn waited_in_vain(message: &str) -> bool {
+pub fn waited_in_vain(message: &str) -> bool {
     (message.starts_with("Dependencies for step ") && message.ends_with(" Not executing."))
         || (message.starts_with("Skipping step ") && message.contains(" due to skipped dependencies: "))
 }

@@ -2,6 +2,7 @@
 //!
 //! Hardly anybody does: made of each record, they took a twelfth of what an event takes.
 
+use crate::fetch::fetch;
 use crate::records::header;
 use crate::slots::{next_few, Slots};
 use pyo3::ffi;
@@ -109,6 +110,15 @@ impl<'py> Headers<'py> {
         match carried.cast_exact::<RecordBytes>() {
             Ok(left) => Some(Self::Left(left.try_borrow().ok()?)),
             Err(_) => carried.cast_exact().ok().cloned().map(Self::Made),
+        }
+    }
+
+    /// Has headers that lie in an answer fetched into the cache, for `of` soon after.
+    #[inline]
+    pub fn fetch(carried: &Bound<'py, PyAny>) {
+        let Ok(left) = carried.cast_exact::<RecordBytes>() else { return };
+        if let Ok(Lies::InAnswer { answer, headers, .. }) = left.try_borrow().as_deref().map(|left| &left.0) {
+            fetch(answer.as_bytes(left.py())[headers.clone()].as_ptr().cast());
         }
     }
 
