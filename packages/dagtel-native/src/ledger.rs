@@ -1,12 +1,14 @@
 //! `processors.ledger.ledger.Ledger.take` over a batch: the events of runs that go on as they should.
 
+use crate::ledger_book::Book;
+use crate::ledger_ends::End;
 use crate::ledger_parts::{
-    annotated, dict, flag, int, run, set, set_bool, step, text, tuple, whole, Done, Now, Odd, Parts, Rest,
+    annotated, flag, int, rows, run, set, set_bool, step, text, tuple, whole, Done, Now, Odd, Parts, Rest,
 };
 use crate::slots::next_few;
 use ahash::AHashMap;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyModule, PyString, PyType};
+use pyo3::types::{PyModule, PyString, PyTuple, PyType};
 use std::collections::HashSet;
 
 /// What an event of a type does.
@@ -31,6 +33,7 @@ enum Way {
     Handled,
     Loaded,
     Logged,
+    Ended(End),
     Marked,
     Herald,
 }
@@ -57,6 +60,9 @@ impl Way {
             "HANDLED_OUTPUT" => Way::Handled,
             "LOADED_INPUT" => Way::Loaded,
             "LOG" => Way::Logged,
+            "PIPELINE_SUCCESS" => Way::Ended(End::Success),
+            "PIPELINE_FAILURE" => Way::Ended(End::Failure),
+            "PIPELINE_CANCELED" => Way::Ended(End::Canceled),
             _ => Way::Rest,
         }
     }
@@ -66,10 +72,11 @@ impl Way {
 ///
 /// `events`, `outcomes`, `states`, `rows`: the modules and the class that it reads and makes objects of. `in_run`,
 /// `in_step`, `heralds`, `idle`: the event types that have a handler, one for events of a step, come before an attempt,
-/// or are said of runs that were over, too.
+/// or are said of runs that were over, too. `book`: `Book.parts()`.
 #[pyclass(frozen)]
 pub struct LedgerTwin {
     parts: Parts,
+    book: Book,
     outside: AHashMap<String, Way>,
     idle: HashSet<String>,
     in_step: AHashMap<String, Way>,
@@ -87,37 +94,37 @@ impl LedgerTwin {
         in_step: HashSet<String>,
         heralds: HashSet<String>,
         idle: HashSet<String>,
+        book: &Bound<'_, PyTuple>,
     ) -> PyResult<Self> {
         let handled = |name: &String| (name.clone(), Way::handled(name));
         let heralds = heralds.into_iter().map(|name| (name, Way::Herald));
         Ok(Self {
             parts: Parts::new(events, outcomes, states, rows)?,
+            book: Book::new(book, rows, states)?,
             idle,
             outside: in_run.iter().map(handled).collect(),
             in_step: heralds.chain(in_run.iter().chain(&in_step).map(handled)).collect(),
         })
     }
 
-    /// Takes the events in their order; how many it did itself.
+    /// Takes the events in their order, and puts the steps that are new then; how many events it did itself.
     ///
-    /// `rows`: run id → `Rows`, of the runs that the present call has touched. `found(event)` gives that of another run,
-    /// opened if it is new; None leaves the event to `rest`. `step(run_id, rows, key)` gives a step
-    /// that it has not where this twin does not: `Book.step`. `rest(place, event)`, places from 1, takes an event in Python. Raises only what these raise.
+    /// Opens runs while fewer than `room` are going on. `rest(place, event)`, places from 1, takes an event in Python.
+    /// Raises what this, the book's tables and its orders raise.
     fn take_all<'py>(
         &self,
         events: &Bound<'py, PyAny>,
-        rows: &Bound<'py, PyDict>,
-        found: &Bound<'py, PyAny>,
-        step: &Bound<'py, PyAny>,
+        room: &Bound<'py, PyAny>,
         rest: &Bound<'py, PyAny>,
     ) -> PyResult<usize> {
+        let room = room.extract().unwrap_or(usize::MAX);
         let (mut events, mut near) = (events.try_iter()?, Vec::new());
         let (mut place, mut done) = (0, 0);
         while next_few(&mut events, &mut near)? {
             near.iter().for_each(|event| self.parts.event.fetch(event));
             for event in &near {
                 place += 1;
-                match self.take(event, rows, found, step) {
+                match self.take(event, room) {
                     Ok(()) => done += 1,
                     Err(Odd::Raised(error)) => return Err(error),
                     Err(Rest) => {
@@ -126,18 +133,15 @@ impl LedgerTwin {
                 }
             }
         }
-        Ok(done)
+        match self.book.done(&self.parts, rest.py()) {
+            Err(Odd::Raised(error)) => Err(error),
+            _ => Ok(done), // what is odd is left to `Book.done`
+        }
     }
 }
 
 impl LedgerTwin {
-    fn take<'py>(
-        &self,
-        event: &Bound<'py, PyAny>,
-        known: &Bound<'py, PyDict>,
-        found: &Bound<'py, PyAny>,
-        step_of: &Bound<'py, PyAny>,
-    ) -> Done<()> {
+    fn take(&self, event: &Bound<'_, PyAny>, room: usize) -> Done<()> {
         let parts = &self.parts;
         let [run_id, kind, key, at, now_ns, detail, step_kind] = parts.event.read(event).ok_or(Rest)?;
         let (name, at_ns, now_ns) = (text(&kind)?, whole(&at)?, (whole(&now_ns)?, now_ns));
@@ -150,17 +154,18 @@ impl LedgerTwin {
         if way == Way::Rest {
             return Err(Rest);
         }
-        let rows = match known.get_item(&run_id)? {
-            Some(rows) => rows,
-            None => found.call1((event,))?,
+        let job = parts.annotated.get(event, annotated::JOB).ok_or(Rest)?;
+        let Some(rows) = self.book.found(event, [&run_id, &job, &at, &now_ns.1], room)? else {
+            let is_end = matches!(way, Way::Ended(_));
+            return if is_end { Err(Rest) } else { parts.after_the_end(event, &detail, !is_outside) };
         };
-        let [run, steps, ..] = parts.rows.read(&rows).ok_or(Rest)?;
+        let run = parts.rows.get(&rows, rows::RUN).ok_or(Rest)?;
         let now = Now { event, run_id, key, at, at_ns, detail, run };
         self.hear(&now, name, now_ns.0, &now_ns.1)?;
         let of = if is_outside || matches!(way, Way::AssetPlanned | Way::CheckPlanned) {
             None
         } else {
-            Some(self.step(&now, &rows, steps, &step_kind, step_of)?)
+            Some(self.step(&now, &rows, &step_kind)?)
         };
         let told = match (way, &of) {
             (Way::Marked | Way::Herald, of) => {
@@ -183,6 +188,7 @@ impl LedgerTwin {
             (Way::CheckPlanned, _) => parts.check_planned(&now)?,
             (Way::Enqueued, _) => self.moved(&now, run::ENQUEUED_NS, "queued").map(|()| None)?,
             (Way::Starting, _) => self.moved(&now, run::STARTING_NS, "starting").map(|()| None)?,
+            (Way::Ended(end), None) => parts.run_ended(&now, end, &rows, &now_ns.1, &self.book).map(|()| None)?,
             (Way::Begun, _) => self.moved(&now, run::STARTED_NS, "started").map(|()| None)?,
             _ => return Err(Rest),
         };
@@ -230,18 +236,10 @@ impl LedgerTwin {
         &self,
         now: &Now<'_, 'py>,
         rows: &Bound<'py, PyAny>,
-        steps: Bound<'py, PyAny>,
         kind: &Bound<'py, PyAny>,
-        step_of: &Bound<'py, PyAny>,
     ) -> Done<Bound<'py, PyAny>> {
         let slots = &self.parts.step;
-        let of = match dict(steps)?.get_item(&now.key)? {
-            Some(of) => of,
-            None => match self.parts.new_step(now, rows)? {
-                Some(of) => of,
-                None => step_of.call1((&now.run_id, rows, &now.key))?,
-            },
-        };
+        let of = self.book.step(&self.parts, now, rows)?;
         let attempt = slots.get(&of, step::ATTEMPT).ok_or(Rest)?;
         if text(&slots.get(&of, step::KIND).ok_or(Rest)?)?.is_empty() && !text(kind)?.is_empty() {
             set(slots, &of, step::KIND, kind)?;

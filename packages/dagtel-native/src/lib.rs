@@ -19,6 +19,8 @@ mod ids;
 mod json;
 mod ledger;
 mod ledger_assets;
+mod ledger_book;
+mod ledger_ends;
 mod ledger_failures;
 mod ledger_parts;
 mod ledger_steps;
