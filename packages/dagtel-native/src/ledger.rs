@@ -68,6 +68,20 @@ impl Way {
     }
 }
 
+/// The run of the event before, as most events are of the same one.
+struct Last<'py> {
+    run_id: Bound<'py, PyAny>,
+    rows: Bound<'py, PyAny>,
+    run: Bound<'py, PyAny>,
+    heard: Option<(i64, i64)>,
+}
+
+impl Last<'_> {
+    fn id(&self) -> Option<&str> {
+        text(&self.run_id).ok()
+    }
+}
+
 /// Takes events as `Ledger.take` does, but for what is rare: that it leaves to it, event by event.
 ///
 /// `events`, `outcomes`, `states`, `rows`: the modules and the class that it reads and makes objects of. `in_run`,
@@ -119,15 +133,16 @@ impl LedgerTwin {
     ) -> PyResult<usize> {
         let room = room.extract().unwrap_or(usize::MAX);
         let (mut events, mut near) = (events.try_iter()?, Vec::new());
-        let (mut place, mut done) = (0, 0);
+        let (mut place, mut done, mut last) = (0, 0, None);
         while next_few(&mut events, &mut near)? {
             near.iter().for_each(|event| self.parts.event.fetch(event));
             for event in &near {
                 place += 1;
-                match self.take(event, room) {
+                match self.take(event, room, &mut last) {
                     Ok(()) => done += 1,
                     Err(Odd::Raised(error)) => return Err(error),
                     Err(Rest) => {
+                        last = None;
                         rest.call1((place, event))?;
                     }
                 }
@@ -141,7 +156,7 @@ impl LedgerTwin {
 }
 
 impl LedgerTwin {
-    fn take(&self, event: &Bound<'_, PyAny>, room: usize) -> Done<()> {
+    fn take<'py>(&self, event: &Bound<'py, PyAny>, room: usize, last: &mut Option<Last<'py>>) -> Done<()> {
         let parts = &self.parts;
         let [run_id, kind, key, at, now_ns, detail, step_kind] = parts.event.read(event).ok_or(Rest)?;
         let (name, at_ns, now_ns) = (text(&kind)?, whole(&at)?, (whole(&now_ns)?, now_ns));
@@ -154,14 +169,22 @@ impl LedgerTwin {
         if way == Way::Rest {
             return Err(Rest);
         }
-        let job = parts.annotated.get(event, annotated::JOB).ok_or(Rest)?;
-        let Some(rows) = self.book.found(event, [&run_id, &job, &at, &now_ns.1], room)? else {
-            let is_end = matches!(way, Way::Ended(_));
-            return if is_end { Err(Rest) } else { parts.after_the_end(event, &detail, !is_outside) };
-        };
-        let run = parts.rows.get(&rows, rows::RUN).ok_or(Rest)?;
+        if last.as_ref().is_none_or(|last| last.id() != text(&run_id).ok()) {
+            let job = parts.annotated.get(event, annotated::JOB).ok_or(Rest)?;
+            let Some(rows) = self.book.found(event, [&run_id, &job, &at, &now_ns.1], room)? else {
+                let is_end = matches!(way, Way::Ended(_));
+                return if is_end { Err(Rest) } else { parts.after_the_end(event, &detail, !is_outside) };
+            };
+            let run = parts.rows.get(&rows, rows::RUN).ok_or(Rest)?;
+            *last = Some(Last { run_id: run_id.clone(), rows, run, heard: None });
+        }
+        let of_run = last.as_mut().ok_or(Rest)?;
+        let (rows, run) = (of_run.rows.clone(), of_run.run.clone());
         let now = Now { event, run_id, key, at, at_ns, detail, run };
-        self.hear(&now, name, now_ns.0, &now_ns.1)?;
+        self.hear(&now, name, now_ns.0, &now_ns.1, &mut of_run.heard)?;
+        if matches!(way, Way::Ended(_)) {
+            *last = None;
+        }
         let of = if is_outside || matches!(way, Way::AssetPlanned | Way::CheckPlanned) {
             None
         } else {
@@ -206,27 +229,46 @@ impl LedgerTwin {
         Ok(())
     }
 
-    /// When the run was heard of. May be done twice.
-    fn hear(&self, now: &Now<'_, '_>, name: &str, now_ns: i64, now_object: &Bound<'_, PyAny>) -> Done<()> {
+    /// When the run was heard of. May be done twice. `heard`: when it last was, of one that goes on and has begun.
+    fn hear(
+        &self,
+        now: &Now<'_, '_>,
+        name: &str,
+        now_ns: i64,
+        now_object: &Bound<'_, PyAny>,
+        heard: &mut Option<(i64, i64)>,
+    ) -> Done<()> {
         let slots = &self.parts.run;
         let get = |field| slots.get(&now.run, field).ok_or(Rest);
-        if !text(&get(run::STATUS)?)?.is_empty() {
-            return Ok(());
-        }
-        let (seen_ns, last_ns) = (whole(&get(run::SEEN_NS)?)?, whole(&get(run::LAST_NS)?)?);
-        if !flag(&get(run::BEGUN)?)? {
-            if text(&get(run::JOB)?)?.is_empty() {
-                let job = self.parts.annotated.get(now.event, annotated::JOB).ok_or(Rest)?;
-                text(&job)?;
-                set(slots, &now.run, run::JOB, &job)?;
+        let (seen_ns, last_ns) = match *heard {
+            Some(both) => both,
+            None => {
+                if !text(&get(run::STATUS)?)?.is_empty() {
+                    return Ok(());
+                }
+                let both = (whole(&get(run::SEEN_NS)?)?, whole(&get(run::LAST_NS)?)?);
+                let mut begun = flag(&get(run::BEGUN)?)?;
+                if !begun {
+                    if text(&get(run::JOB)?)?.is_empty() {
+                        let job = self.parts.annotated.get(now.event, annotated::JOB).ok_or(Rest)?;
+                        text(&job)?;
+                        set(slots, &now.run, run::JOB, &job)?;
+                    }
+                    begun = !self.idle.contains(name);
+                    set_bool(slots, &now.run, run::BEGUN, begun)?;
+                }
+                *heard = begun.then_some(both);
+                both
             }
-            set_bool(slots, &now.run, run::BEGUN, !self.idle.contains(name))?;
-        }
+        };
         if now_ns > seen_ns {
             set(slots, &now.run, run::SEEN_NS, now_object)?;
         }
         if now.at_ns > last_ns {
             set(slots, &now.run, run::LAST_NS, &now.at)?;
+        }
+        if heard.is_some() {
+            *heard = Some((seen_ns.max(now_ns), last_ns.max(now.at_ns)));
         }
         Ok(())
     }

@@ -331,6 +331,9 @@ pub fn int(py: Python<'_>, value: i64) -> Bound<'_, PyAny> {
 
 /// A tuple of these, and of `last`.
 pub fn tuple<'py>(first: &[Bound<'py, PyAny>], last: &Bound<'py, PyAny>) -> Done<Bound<'py, PyAny>> {
+    if first.is_empty() {
+        return Ok(PyTuple::new(last.py(), [last])?.into_any()); // nearly always
+    }
     let items: Vec<_> = first.iter().chain([last]).collect();
     Ok(PyTuple::new(last.py(), items)?.into_any())
 }

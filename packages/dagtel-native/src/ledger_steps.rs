@@ -111,7 +111,7 @@ impl Parts {
         let since = self.step.get(of, field).ok_or(Rest)?;
         let since_ns = whole(&since)?;
         let told = if since_ns != 0 {
-            let name = PyString::new(py, &format!("{verb} {}", text(&name)?));
+            let name = PyString::new(py, &[verb, " ", text(&name)?].concat());
             self.inner(now, name.as_any(), intern!(py, "io"), &since, since_ns, &py.None().into_bound(py))?
         } else {
             None
