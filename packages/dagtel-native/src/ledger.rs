@@ -77,8 +77,8 @@ struct Last<'py> {
 }
 
 impl Last<'_> {
-    fn id(&self) -> Option<&str> {
-        text(&self.run_id).ok()
+    fn is_of(&self, run_id: &Bound<'_, PyAny>, id: &str) -> bool {
+        self.run_id.is(run_id) || text(&self.run_id).is_ok_and(|own| own == id)
     }
 }
 
@@ -163,13 +163,14 @@ impl LedgerTwin {
         let is_outside = text(&key)?.is_empty();
         let ways = if is_outside { &self.outside } else { &self.in_step };
         let way = ways.get(name).copied().unwrap_or(Way::Marked);
-        if text(&run_id)?.is_empty() {
+        let of_run = text(&run_id)?;
+        if of_run.is_empty() {
             return self.tell(event, parts.runless(&at, &detail)?);
         }
         if way == Way::Rest {
             return Err(Rest);
         }
-        if last.as_ref().is_none_or(|last| last.id() != text(&run_id).ok()) {
+        if !last.as_ref().is_some_and(|last| last.is_of(&run_id, of_run)) {
             let job = parts.annotated.get(event, annotated::JOB).ok_or(Rest)?;
             let Some(rows) = self.book.found(event, [&run_id, &job, &at, &now_ns.1], room)? else {
                 let is_end = matches!(way, Way::Ended(_));
@@ -178,10 +179,10 @@ impl LedgerTwin {
             let run = parts.rows.get(&rows, rows::RUN).ok_or(Rest)?;
             *last = Some(Last { run_id: run_id.clone(), rows, run, heard: None });
         }
-        let of_run = last.as_mut().ok_or(Rest)?;
-        let (rows, run) = (of_run.rows.clone(), of_run.run.clone());
+        let known = last.as_mut().ok_or(Rest)?;
+        let (rows, run) = (known.rows.clone(), known.run.clone());
         let now = Now { event, run_id, key, at, at_ns, detail, run };
-        self.hear(&now, name, now_ns.0, &now_ns.1, &mut of_run.heard)?;
+        self.hear(&now, name, now_ns.0, &now_ns.1, &mut known.heard)?;
         if matches!(way, Way::Ended(_)) {
             *last = None;
         }
