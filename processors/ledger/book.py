@@ -59,8 +59,8 @@ class Book:
 
     def parts(self) -> tuple[object, ...]:
         """What the twin changes as the methods here do; the same objects always."""
-        tables = (self.runs, self.recent, self._steps, self.ended)
-        orders = (self._quiet, self._ending, self._buried)
+        tables = (self.runs, self.recent, self._steps, self.ended.parts())
+        orders = (self._quiet.parts(), self._ending.parts(), self._ending.first, self._buried)
         return (tables, orders, self.rows, (self._keep_ended, self._tombstones), digest)
 
     def begin(self) -> None:

@@ -232,6 +232,15 @@ def test_what_is_common_is_the_twins() -> None:
         event("STEP_RESTARTED", "a.b", None, 9, "new"),
         event("STEP_START", "w"),
         event("STEP_FAILURE", "w", ev.StepFailed(ERROR), 9),
+        event("STEP_FAILURE", "never started", ev.StepFailed(ERROR), 9),
+        event("STEP_WORKER_STARTING", "its process alone", ev.Marker("m", "", None)),
+        event("STEP_FAILURE", "its process alone", ev.StepFailed(ERROR), 9),
+        event("ASSET_CHECK_EVALUATION_PLANNED", "checks", ev.CheckPlanned("x", "c")),
+        event("ASSET_CHECK_EVALUATION_PLANNED", "checks", ev.CheckPlanned("é", "d")),
+        event("ASSET_CHECK_EVALUATION_PLANNED", "checks", ev.CheckPlanned("x", "\0")),
+        event("STEP_START", "checks"),
+        event("ASSET_CHECK_EVALUATION", "checks", ev.CheckResult("x", "c", True, "ERROR", False, None, "d", {})),
+        event("STEP_FAILURE", "checks", ev.StepFailed(ERROR), 9),
     ]
     assert assert_same([BEGINNING, [BEGINNING[0], *common]]) >= len(common) / (len(common) + len(BEGINNING) + 1)
 

@@ -1,5 +1,7 @@
 //! `processors.ledger.book.Book`: the runs that the ledger knows, their steps, and what becomes of them at their end.
 
+use crate::encoded_rows::EncodedRows;
+use crate::ledger_orders::{Digests, Oldest};
 use crate::ledger_parts::{dict, flag, list, rows, run, step, Done, Now, Parts, Rest};
 use crate::slots::{make, Class};
 use crate::table_rows::TableRows;
@@ -8,15 +10,16 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyModule, PyTuple, PyType};
 
-/// The tables and orders of a `Book`, changed as its methods of the same names do. The orders, and the rows of runs
-/// long over, are changed by Python's own methods.
+/// The tables and orders of a `Book`, changed as its methods of the same names do. Which run is the oldest is Python's
+/// to say.
 pub struct Book {
     runs: Py<TableRows>,
     recent: Py<TableRows>,
     steps: Py<TableRows>,
-    ended: Py<PyAny>,
-    quiet: Py<PyAny>,
-    ending: Py<PyAny>,
+    ended: EncodedRows,
+    quiet: Oldest,
+    ending: Oldest,
+    first_ending: Py<PyAny>,
     buried: Py<PyAny>,
     touched: Py<PyDict>,
     keep_ended: usize,
@@ -24,24 +27,25 @@ pub struct Book {
     rows: Py<PyType>,
     run_state: Py<PyType>,
     tombstone: Class,
-    digest: Py<PyAny>,
+    digests: Digests,
 }
 
 impl Book {
     /// `parts`: `Book.parts()`.
     pub fn new(parts: &Bound<'_, PyTuple>, rows: &Bound<'_, PyType>, states: &Bound<'_, PyModule>) -> PyResult<Self> {
         let (tables, orders, touched, limits, digest) = parts.extract()?;
-        let (runs, recent, steps, ended) = tables;
-        let (quiet, ending, buried) = orders;
+        let (runs, recent, steps, ended): (_, _, _, Bound<'_, PyAny>) = tables;
+        let (quiet, ending, first_ending, buried): (Bound<'_, PyAny>, Bound<'_, PyAny>, _, _) = orders;
         let (keep_ended, tombstones): (Bound<'_, PyAny>, Bound<'_, PyAny>) = limits;
         let limit = |number: Bound<'_, PyAny>| number.extract().unwrap_or(usize::MAX);
         Ok(Self {
             runs,
             recent,
             steps,
-            ended,
-            quiet,
-            ending,
+            ended: EncodedRows::new(&ended)?,
+            quiet: Oldest::new(&quiet)?,
+            ending: Oldest::new(&ending)?,
+            first_ending,
             buried,
             touched,
             keep_ended: limit(keep_ended),
@@ -49,7 +53,7 @@ impl Book {
             rows: rows.clone().unbind(),
             run_state: states.getattr("RunState")?.cast_into()?.unbind(),
             tombstone: Class::new(&states.getattr("Tombstone")?.cast_into()?)?,
-            digest,
+            digests: Digests::new(digest),
         })
     }
 
@@ -76,12 +80,12 @@ impl Book {
         let is_new = known.is_none();
         let run = match known {
             Some(run) => run,
-            None if self.ended.bind(py).contains(run_id)? => return Ok(None),
+            None if self.ended.contains(run_id)? => return Ok(None),
             None => {
                 let fields = [job, at, at, now_ns].map(Bound::as_ptr);
                 let run = make(&self.run_state, py, fields)?.into_bound(py);
                 runs.put(run_id, &run)?;
-                self.quiet.bind(py).call_method1(intern!(py, "add"), (run_id, &run))?;
+                self.quiet.add(run_id, now_ns, runs.__len__(py))?;
                 run
             }
         };
@@ -145,17 +149,17 @@ impl Book {
     }
 
     /// A run whose status and time are told is over, for good where it succeeded.
-    pub fn end(&self, parts: &Parts, now: &Now<'_, '_>, succeeded: bool) -> PyResult<()> {
+    pub fn end(&self, parts: &Parts, now: &Now<'_, '_>, now_ns: &Bound<'_, PyAny>, succeeded: bool) -> PyResult<()> {
         let (py, run_id, run) = (now.run.py(), &now.run_id, &now.run);
         self.runs.get().delete(run_id)?;
         if succeeded {
             return self.bury(parts, run_id, run);
         }
-        let (recent, ending) = (self.recent.get(), self.ending.bind(py));
+        let recent = self.recent.get();
         recent.put(run_id, run)?;
-        ending.call_method1(intern!(py, "add"), (run_id, run))?;
+        self.ending.add(run_id, now_ns, recent.__len__(py))?;
         while recent.__len__(py) > self.keep_ended {
-            let first = ending.call_method0(intern!(py, "first"))?;
+            let first = self.first_ending.call0(py)?.into_bound(py);
             if first.is_none() {
                 break;
             }
@@ -177,7 +181,7 @@ impl Book {
         for (key, state) in of(run::ASSETS)?.cast::<PyDict>()? {
             let [.., is_made, has_failed, _, _, _] = parts.asset.read(&state).ok_or_else(odd)?;
             if is_made.is_truthy()? || has_failed.is_truthy()? {
-                counted.extend_from_slice(self.digest.bind(py).call1((key,))?.cast::<PyBytes>()?.as_bytes());
+                self.digests.add(&key, &mut counted)?;
             }
         }
         let (mut status, mut started) = (of(run::STATUS)?, of(run::STARTED_NS)?);
@@ -193,15 +197,15 @@ impl Book {
             [of(run::JOB)?, of(run::ENQUEUED_NS)?, of(run::STARTING_NS)?, of(run::RAISED)?];
         let fields = [&status, &job, &ended_ns, &started, &enqueued, &starting, &raised, counted.as_any()];
         let tombstone = self.tombstone.make(py, fields.map(Bound::as_ptr))?;
-        let (ended, buried) = (self.ended.bind(py), self.buried.bind(py));
-        ended.call_method1(intern!(py, "put"), (run_id, tombstone))?;
+        let buried = self.buried.bind(py);
+        self.ended.put(run_id, tombstone.bind(py))?;
         buried.call_method1(intern!(py, "add"), (ended_ns, run_id))?;
-        while ended.len()? > self.tombstones {
+        while self.ended.len(py) > self.tombstones {
             let oldest = buried.call_method0(intern!(py, "take"))?;
             if oldest.is_none() {
                 break;
             }
-            ended.call_method1(intern!(py, "delete"), (oldest,))?;
+            self.ended.delete(&oldest)?;
         }
         Ok(())
     }

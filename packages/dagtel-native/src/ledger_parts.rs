@@ -91,6 +91,7 @@ pub struct Parts {
     asset_seen: Class,
     asset_told: Class,
     check_evaluated: Class,
+    check_raised: Class,
     freshness_state: Class,
 }
 
@@ -155,6 +156,7 @@ impl Parts {
             asset_seen: class(outcomes, "AssetObserved")?,
             asset_told: class(outcomes, "AssetPlanned")?,
             check_evaluated: class(outcomes, "CheckEvaluated")?,
+            check_raised: class(outcomes, "CheckRaised")?,
             freshness_state: class(outcomes, "FreshnessState")?,
         })
     }
@@ -198,6 +200,11 @@ impl Parts {
     /// `run, job, step, attempt, at_ns, partition, error, interrupted`.
     pub fn step_raised<'py>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; 8]) -> Told<'py> {
         made(&self.step_raised, py, fields).map(Some)
+    }
+
+    /// `run, job, step, attempt, asset, check, at_ns, error, interrupted`.
+    pub fn check_raised<'py>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; 9]) -> Told<'py> {
+        made(&self.check_raised, py, fields).map(Some)
     }
 
     /// `run, job, step, attempt, asset, partition, at_ns, duration_ns, error, interrupted, failed_check, several, late`.

@@ -52,7 +52,7 @@ impl Parts {
         }
         let told = int(py, now.at_ns.checked_add(1).ok_or(Rest)?);
         set(&self.step, of, step::STARTS, &tuple(&[], &told)?)?;
-        self.begin(now, of, &int(py, 1))?;
+        self.begin(now, of, &int(py, 1), &now.at)?;
         Ok(None)
     }
 
