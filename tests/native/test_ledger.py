@@ -16,6 +16,7 @@ from pipeline.events import Event
 from pipeline.facts import ErrorInfo
 from pipeline.native import HAS_NATIVE
 from pipeline.testing.context import FakeContext
+from processors.ledger.book import digest
 from processors.run_ledger import RunLedger, RunLedgerConfig
 from receivers.dagster_wire import decode
 from tests.native.recorded import DATA, RECORDED
@@ -379,6 +380,39 @@ def test_what_is_set_is_held_once_and_what_was_set_is_let_go() -> None:
     assert counts[5:] == counts[4:-1]
 
 
+@pytest.mark.parametrize("end", ["PIPELINE_SUCCESS", "PIPELINE_FAILURE"])
+def test_what_ended_is_held_as_often_as_by_python(end: str) -> None:
+    counts: list[list[int]] = []
+    for native in (False, True):
+        digest.cache_clear()
+        context = FakeContext()
+        ledger = RunLedger(RunLedgerConfig(keep_ended=1, tombstones=1), context)
+        if not native:
+            ledger._ledger.twin = None
+        texts = [f"{n} {sys.argv}" for n in range(4)]
+        first, second = texts[:2]
+        planned = ev.MaterializationPlanned(texts[3])
+        events = [
+            event("ASSET_MATERIALIZATION_PLANNED", texts[2], planned, run=first, job=texts[2]),
+            event("STEP_START", texts[2], run=first),
+            event("ASSET_MATERIALIZATION", texts[2], ev.Materialized(texts[3], None, {}, {}), run=first),
+            event("STEP_FAILURE", texts[2], ev.StepFailed(ERROR), run=first),
+            event(end, run=first),
+            event("PIPELINE_START", run=second),
+            event(end, run=second),
+        ]
+        for number in range(40):
+            for table in context.memory.tables.values():
+                table.begin()
+            halves = [events[:4], events[4:]] if number % 2 else [events]
+            for some in halves:
+                run(ledger.process, Batch([msgspec.structs.replace(each) for each in some], "test", 0))
+            context.memory.checkpoint()
+        del events, some, halves, planned
+        counts.append([sys.getrefcount(each) for each in texts])
+    assert counts[0] == counts[1]
+
+
 def test_states_stay_in_sight_of_the_garbage_collector() -> None:
     """What is tracked is what would be with Python."""
     import gc
@@ -392,6 +426,7 @@ def test_states_stay_in_sight_of_the_garbage_collector() -> None:
         marked = event("ENGINE_EVENT", "a", ev.Marker("m", "", None))
         run(ledger.process, Batch([*BEGINNING, marked, *BEGINNING], "test", 0))
         rows = [row for table in context.memory.tables.values() for row in dict(table.items()).values()]
+        rows += [state for row in ledger._book.runs.items() for state in row[1].assets.values()]
         kinds.append([gc.is_tracked(row) for row in rows])
     assert kinds[0] == kinds[1]
 
