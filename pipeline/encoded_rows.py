@@ -41,6 +41,10 @@ class EncodedRows(Generic[V]):
         self._most, self._alike = at_hand, alike
         self._buffer = bytearray()
 
+    def parts(self) -> tuple[object, ...]:
+        """What a twin changes as `put` and `delete` do; the same objects always."""
+        return (self._rows, self._recent, self._same, self._most, _SAME, _encode)
+
     def get(self, key: str) -> V | None:
         """The value, to be read only; one object as long as it is at hand."""
         row = self._rows.get(key)

@@ -16,7 +16,7 @@ from pipeline.components import Context, ProcessorSpec
 from pipeline.events import Event
 from pipeline.options import Duration
 from pipeline.signals import Signal
-from processors.ledger.book import Book, Rows
+from processors.ledger.book import Book
 from processors.ledger.ledger import Ledger
 
 
@@ -68,12 +68,9 @@ class RunLedger:
             if len(runs) > room:
                 closed.extend((place, carrier) for carrier in self._close_quietest(event.now_ns))
 
-        def found(event: Event) -> Rows | None:
-            return self._book.found(event) if len(runs) < room else None
-
         twin = self._ledger.twin
         if twin is not None and len(runs) <= room:  # it opens no run for which there is no room
-            twin.take_all(batch.items, self._book.rows, found, self._book.step, rest)
+            twin.take_all(batch.items, room, rest)
         else:
             for place, event in enumerate(batch.items, 1):
                 rest(place, event)

@@ -125,15 +125,9 @@ class LedgerTwin:
         in_step: Set[str],
         heralds: Set[str],
         idle: Set[str],
+        book: tuple[object, ...],
     ) -> None: ...
-    def take_all(
-        self,
-        events: Sequence[Event],
-        rows: Mapping[str, R],
-        found: Callable[[Event], R | None],
-        step: Callable[[str, R, str], object],
-        rest: Callable[[int, Event], None],
-    ) -> int: ...
+    def take_all(self, events: Sequence[Event], room: int, rest: Callable[[int, Event], None]) -> int: ...
 
 class OtlpSpans:
     def __init__(self, kinds: ModuleType, scope: str) -> None: ...

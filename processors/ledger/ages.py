@@ -12,6 +12,10 @@ class Ages:
     """Keys by stamp, then by key. New ones are nearly the youngest, so putting one in its place moves little."""
 
     def __init__(self, rows: Iterable[tuple[int, str]]) -> None:
+        self.rebuild(rows)
+
+    def rebuild(self, rows: Iterable[tuple[int, str]]) -> None:
+        """From these rows alone."""
         ordered = sorted(rows)
         self._stamps = array("q", [stamp for stamp, _ in ordered])
         self._keys = [key for _, key in ordered]
@@ -19,9 +23,14 @@ class Ages:
 
     def add(self, stamp: int, key: str) -> None:
         """O(rows that are younger)."""
-        low = bisect_left(self._stamps, stamp, self._first)
-        at = bisect_left(self._keys, key, low, bisect_right(self._stamps, stamp, low))
-        self._stamps.insert(at, stamp)
+        stamps = self._stamps
+        if stamps and stamp > stamps[-1]:  # as nearly always
+            stamps.append(stamp)
+            self._keys.append(key)
+            return
+        low = bisect_left(stamps, stamp, self._first)
+        at = bisect_left(self._keys, key, low, bisect_right(stamps, stamp, low))
+        stamps.insert(at, stamp)
         self._keys.insert(at, key)
 
     def take(self) -> str | None:

@@ -8,6 +8,7 @@ back and these must too. So each call first leaves a number in a table: if it is
 New steps are put at the end of a call: those of a run that is over by then never are.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -53,8 +54,14 @@ class Book:
         self._calls_made = self._calls.get("made") or 0
         self._quiet = Oldest(self.runs, _seen)
         self._ending = Oldest(self.recent, _seen)
-        self._buried = self._ages()
+        self._buried = Ages(self._ages())
         self.rows: dict[str, Rows] = {}
+
+    def parts(self) -> tuple[object, ...]:
+        """What the twin changes as the methods here do; the same objects always."""
+        tables = (self.runs, self.recent, self._steps, self.ended.parts())
+        orders = (self._quiet.parts(), self._ending.parts(), self._ending.first, self._buried)
+        return (tables, orders, self.rows, (self._keep_ended, self._tombstones), digest)
 
     def begin(self) -> None:
         """A call begins. What it does may be undone, so nothing cached by the last one is used any more."""
@@ -78,7 +85,7 @@ class Book:
             self._calls_made = self._calls.get("made") or 0
             for order in (self._quiet, self._ending):
                 order.rebuild()
-            self._buried = self._ages()
+            self._buried.rebuild(self._ages())
 
     # --- runs ---
 
@@ -90,11 +97,6 @@ class Book:
             if run is not None:
                 rows = self.rows[run_id] = Rows(run, opened=False)
         return rows
-
-    def found(self, event: Event) -> Rows | None:
-        """The event's run, opened if it is new; None for one that is long over."""
-        rows = self.known(event.run_id)
-        return self.open(event) if rows is None and event.run_id not in self.ended else rows
 
     def open(self, event: Event) -> Rows:
         """A run not heard of before."""
@@ -146,8 +148,8 @@ class Book:
         while len(self.ended) > self._tombstones and (oldest := self._buried.take()) is not None:
             self.ended.delete(oldest)
 
-    def _ages(self) -> Ages:
-        return Ages((tombstone.ended_ns, run_id) for run_id, tombstone in self.ended.items())
+    def _ages(self) -> Iterator[tuple[int, str]]:
+        return ((tombstone.ended_ns, run_id) for run_id, tombstone in self.ended.items())
 
     # --- steps ---
 

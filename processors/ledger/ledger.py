@@ -74,7 +74,7 @@ class Ledger:
             "LOADED_INPUT": self._io_handled,
             LOG: self._logged,
         }
-        twin = (ev, oc, states, Rows, set(self._in_run), set(self._in_step), _HERALDS, _IDLE)
+        twin = (ev, oc, states, Rows, set(self._in_run), set(self._in_step), _HERALDS, _IDLE, book.parts())
         self.twin = native.LedgerTwin(*twin) if HAS_NATIVE else None
         """Takes what is common of many events."""
 

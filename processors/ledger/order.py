@@ -22,9 +22,13 @@ class Oldest(Generic[V]):
         self._heap: list[tuple[int, str]] = []
         self.rebuild()
 
+    def parts(self) -> tuple[object, ...]:
+        """What a twin adds rows with; the same objects always."""
+        return (self._heap, _SLACK, heapq.heappush, self.rebuild)
+
     def rebuild(self) -> None:
         """From the table alone. O(rows)."""
-        self._heap = [(self._stamp(value), key) for key, value in self._table.items()]
+        self._heap[:] = [(self._stamp(value), key) for key, value in self._table.items()]
         heapq.heapify(self._heap)
 
     def add(self, key: str, value: V) -> None:

@@ -16,6 +16,7 @@ from pipeline.events import Event
 from pipeline.facts import ErrorInfo
 from pipeline.native import HAS_NATIVE
 from pipeline.testing.context import FakeContext
+from processors.ledger.book import digest
 from processors.run_ledger import RunLedger, RunLedgerConfig
 from receivers.dagster_wire import decode
 from tests.native.recorded import DATA, RECORDED
@@ -174,7 +175,8 @@ def test_more_open_runs_than_fit_are_closed_one_an_event() -> None:
 
 def event(type: str, key: str = "", detail: Any = None, at_ns: int = 5, run: str = "r", **more: Any) -> Event:
     message = more.pop("message", "")
-    return Event(b"", type, run, at_ns, 20, "job", key, message, detail=detail, now_ns=at_ns, **more)
+    job = more.pop("job", "job")
+    return Event(b"", type, run, at_ns, 20, job, key, message, detail=detail, now_ns=at_ns, **more)
 
 
 BEGINNING = [
@@ -231,6 +233,15 @@ def test_what_is_common_is_the_twins() -> None:
         event("STEP_RESTARTED", "a.b", None, 9, "new"),
         event("STEP_START", "w"),
         event("STEP_FAILURE", "w", ev.StepFailed(ERROR), 9),
+        event("STEP_FAILURE", "never started", ev.StepFailed(ERROR), 9),
+        event("STEP_WORKER_STARTING", "its process alone", ev.Marker("m", "", None)),
+        event("STEP_FAILURE", "its process alone", ev.StepFailed(ERROR), 9),
+        event("ASSET_CHECK_EVALUATION_PLANNED", "checks", ev.CheckPlanned("x", "c")),
+        event("ASSET_CHECK_EVALUATION_PLANNED", "checks", ev.CheckPlanned("é", "d")),
+        event("ASSET_CHECK_EVALUATION_PLANNED", "checks", ev.CheckPlanned("x", "\0")),
+        event("STEP_START", "checks"),
+        event("ASSET_CHECK_EVALUATION", "checks", ev.CheckResult("x", "c", True, "ERROR", False, None, "d", {})),
+        event("STEP_FAILURE", "checks", ev.StepFailed(ERROR), 9),
     ]
     assert assert_same([BEGINNING, [BEGINNING[0], *common]]) >= len(common) / (len(common) + len(BEGINNING) + 1)
 
@@ -261,6 +272,68 @@ def test_what_is_odd_is_pythons() -> None:
         assert assert_same([BEGINNING, [*first, each]]) == assert_same([BEGINNING, first]) * 6 / 7, each
 
 
+ENDING = [
+    event("PIPELINE_START"),
+    event("ASSET_MATERIALIZATION_PLANNED", "a", ev.MaterializationPlanned("x", "p")),
+    event("ASSET_MATERIALIZATION_PLANNED", "b", ev.MaterializationPlanned("y", "p")),
+    event("ASSET_MATERIALIZATION_PLANNED", "b", ev.MaterializationPlanned("y", "q")),
+    event("ASSET_MATERIALIZATION_PLANNED", "b", ev.MaterializationPlanned("z")),
+    event("ASSET_OBSERVATION", "", ev.Observed("z", None, {}, {})),
+    event("STEP_START", "a"),
+    event("ASSET_MATERIALIZATION", "a", ev.Materialized("x", "p", {}, {})),
+    event("ASSET_MATERIALIZATION", "a", ev.Materialized("é", "p", {}, {})),
+    event("STEP_SUCCESS", "a", at_ns=6),
+]
+ENDS = [
+    event("PIPELINE_SUCCESS", at_ns=7),
+    event("PIPELINE_FAILURE", at_ns=7),
+    event("PIPELINE_FAILURE", "", ev.RunFailed(ERROR, "STEP_FAILURE"), 7),
+    event("PIPELINE_CANCELED", at_ns=7),
+    event("PIPELINE_CANCELED", "", ev.RunCanceled(ERROR), 7),
+]
+
+
+def in_run(run: str, *events: Event) -> list[Event]:
+    return [msgspec.structs.replace(each, run_id=run) for each in events]
+
+
+@pytest.mark.parametrize("undone", [False, True])
+@pytest.mark.parametrize("end", ENDS)
+def test_common_ends_of_runs_are_the_twins(end: Event, undone: bool) -> None:
+    after = [event("ENGINE_EVENT"), event("ENGINE_EVENT", "a", ev.Marker("m", "", ERROR), 9), event("NEW", "b")]
+    runs = [in_run(run, *ENDING, end, *after) for run in "stuvw"]
+    early = [each for events in runs for each in events[:7]]
+    late = [each for events in runs for each in events[7:]]
+    for limits in ({}, {"keep_ended": 1, "tombstones": 2}, {"keep_ended": 2**70, "tombstones": 2**70}):
+        assert assert_same([early, late], undone=undone, **limits) >= 1
+        assert assert_same([[*early, *late]], undone=undone, **limits) >= 1
+        assert assert_same([early, late, early, late], undone=undone, **limits) > 0.4
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_ends_that_decide_more_are_pythons(end: Event) -> None:
+    odd = [
+        [event("STEP_START", "b")],
+        [event("ASSET_MATERIALIZATION_PLANNED", "g.x", ev.MaterializationPlanned("g")), event("STEP_FAILURE", "g.y")],
+        [event("ASSET_MATERIALIZATION_PLANNED", "g.x", ev.MaterializationPlanned("g")), event("STEP_FAILURE", "w")],
+        [event("ASSET_MATERIALIZATION", "", ev.Materialized("\ud800", None, {}, {}))],
+        [event("PIPELINE_START", job=Text("job"))],
+    ]
+    for before in odd:
+        for size in (1, 100):
+            assert_same(cut([*ENDING, *before, end, event("STEP_SUCCESS", "b", at_ns=8), end], size))
+            assert_same(
+                cut([*in_run("s", *ENDING, *before, end), *in_run("t", *ENDING, *before, end)], size), keep_ended=1
+            )
+
+
+def test_what_is_said_after_the_end_is_pythons() -> None:
+    materialized = event("ASSET_MATERIALIZATION", "a", ev.Materialized("x", "p", {}, {}), 8)
+    after = [materialized, event("ASSET_OBSERVATION", "", ev.Observed("x", None, {}, {})), ENDS[1], ENDS[0]]
+    run = [*ENDING, ENDS[0], *after]
+    assert assert_same([run]) == (len(run) - len(after)) / len(run)
+
+
 def test_many_markers_and_ends_are_kept_as_in_python() -> None:
     starts = [event("ENGINE_EVENT", key, ev.Marker(f"m{n}", "", None)) for n in range(70) for key in ("", "a")]
     ends = [event("ENGINE_EVENT", key, ev.Marker("", f"m{n}", None)) for n in range(70) for key in ("a", "", "a")]
@@ -280,14 +353,12 @@ def test_what_python_raises_is_raised() -> None:
     ledger = RunLedger(RunLedgerConfig(), FakeContext())
     twin = ledger._ledger.twin
     assert twin is not None
-    run(ledger.process, Batch([event("PIPELINE_START")], "test", 0))
     with pytest.raises(Broken):
-        twin.take_all([event("PIPELINE_START", run="s")], ledger._book.rows, broken, broken, broken)
-    ledger._book.begin()
-    ledger._book.known("r")  # a run of an earlier call: only its table knows its steps
+        twin.take_all([event("RUN_RESUMED")], 1, broken)
+    assert twin.take_all([event("PIPELINE_START")], 1, broken) == 1
     with pytest.raises(Broken):
-        twin.take_all([event("STEP_START", "new")], ledger._book.rows, broken, broken, broken)
-    assert twin.take_all([event("PIPELINE_START")], ledger._book.rows, broken, broken, broken) == 1
+        twin.take_all([event("PIPELINE_START", run="no room")], 1, broken)
+    assert twin.take_all([event("PIPELINE_START", run="room")], 2**70, broken) == 1
 
 
 def test_what_is_set_is_held_once_and_what_was_set_is_let_go() -> None:
@@ -309,6 +380,39 @@ def test_what_is_set_is_held_once_and_what_was_set_is_let_go() -> None:
     assert counts[5:] == counts[4:-1]
 
 
+@pytest.mark.parametrize("end", ["PIPELINE_SUCCESS", "PIPELINE_FAILURE"])
+def test_what_ended_is_held_as_often_as_by_python(end: str) -> None:
+    counts: list[list[int]] = []
+    for native in (False, True):
+        digest.cache_clear()
+        context = FakeContext()
+        ledger = RunLedger(RunLedgerConfig(keep_ended=1, tombstones=1), context)
+        if not native:
+            ledger._ledger.twin = None
+        texts = [f"{n} {sys.argv}" for n in range(4)]
+        first, second = texts[:2]
+        planned = ev.MaterializationPlanned(texts[3])
+        events = [
+            event("ASSET_MATERIALIZATION_PLANNED", texts[2], planned, run=first, job=texts[2]),
+            event("STEP_START", texts[2], run=first),
+            event("ASSET_MATERIALIZATION", texts[2], ev.Materialized(texts[3], None, {}, {}), run=first),
+            event("STEP_FAILURE", texts[2], ev.StepFailed(ERROR), run=first),
+            event(end, run=first),
+            event("PIPELINE_START", run=second),
+            event(end, run=second),
+        ]
+        for number in range(40):
+            for table in context.memory.tables.values():
+                table.begin()
+            halves = [events[:4], events[4:]] if number % 2 else [events]
+            for some in halves:
+                run(ledger.process, Batch([msgspec.structs.replace(each) for each in some], "test", 0))
+            context.memory.checkpoint()
+        del events, some, halves, planned
+        counts.append([sys.getrefcount(each) for each in texts])
+    assert counts[0] == counts[1]
+
+
 def test_states_stay_in_sight_of_the_garbage_collector() -> None:
     """What is tracked is what would be with Python."""
     import gc
@@ -322,6 +426,7 @@ def test_states_stay_in_sight_of_the_garbage_collector() -> None:
         marked = event("ENGINE_EVENT", "a", ev.Marker("m", "", None))
         run(ledger.process, Batch([*BEGINNING, marked, *BEGINNING], "test", 0))
         rows = [row for table in context.memory.tables.values() for row in dict(table.items()).values()]
+        rows += [state for row in ledger._book.runs.items() for state in row[1].assets.values()]
         kinds.append([gc.is_tracked(row) for row in rows])
     assert kinds[0] == kinds[1]
 

@@ -1,12 +1,14 @@
 //! `processors.ledger.ledger.Ledger.take` over a batch: the events of runs that go on as they should.
 
+use crate::ledger_book::Book;
+use crate::ledger_ends::End;
 use crate::ledger_parts::{
-    annotated, dict, flag, int, run, set, set_bool, step, text, tuple, whole, Done, Now, Odd, Parts, Rest,
+    annotated, flag, int, rows, run, set, set_bool, step, text, tuple, whole, Done, Now, Odd, Parts, Rest,
 };
 use crate::slots::next_few;
 use ahash::AHashMap;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyModule, PyString, PyType};
+use pyo3::types::{PyModule, PyString, PyTuple, PyType};
 use std::collections::HashSet;
 
 /// What an event of a type does.
@@ -31,6 +33,7 @@ enum Way {
     Handled,
     Loaded,
     Logged,
+    Ended(End),
     Marked,
     Herald,
 }
@@ -57,8 +60,25 @@ impl Way {
             "HANDLED_OUTPUT" => Way::Handled,
             "LOADED_INPUT" => Way::Loaded,
             "LOG" => Way::Logged,
+            "PIPELINE_SUCCESS" => Way::Ended(End::Success),
+            "PIPELINE_FAILURE" => Way::Ended(End::Failure),
+            "PIPELINE_CANCELED" => Way::Ended(End::Canceled),
             _ => Way::Rest,
         }
+    }
+}
+
+/// The run of the event before, as most events are of the same one.
+struct Last<'py> {
+    run_id: Bound<'py, PyAny>,
+    rows: Bound<'py, PyAny>,
+    run: Bound<'py, PyAny>,
+    heard: Option<(i64, i64)>,
+}
+
+impl Last<'_> {
+    fn is_of(&self, run_id: &Bound<'_, PyAny>, id: &str) -> bool {
+        self.run_id.is(run_id) || text(&self.run_id).is_ok_and(|own| own == id)
     }
 }
 
@@ -66,10 +86,11 @@ impl Way {
 ///
 /// `events`, `outcomes`, `states`, `rows`: the modules and the class that it reads and makes objects of. `in_run`,
 /// `in_step`, `heralds`, `idle`: the event types that have a handler, one for events of a step, come before an attempt,
-/// or are said of runs that were over, too.
+/// or are said of runs that were over, too. `book`: `Book.parts()`.
 #[pyclass(frozen)]
 pub struct LedgerTwin {
     parts: Parts,
+    book: Book,
     outside: AHashMap<String, Way>,
     idle: HashSet<String>,
     in_step: AHashMap<String, Way>,
@@ -87,80 +108,88 @@ impl LedgerTwin {
         in_step: HashSet<String>,
         heralds: HashSet<String>,
         idle: HashSet<String>,
+        book: &Bound<'_, PyTuple>,
     ) -> PyResult<Self> {
         let handled = |name: &String| (name.clone(), Way::handled(name));
         let heralds = heralds.into_iter().map(|name| (name, Way::Herald));
         Ok(Self {
             parts: Parts::new(events, outcomes, states, rows)?,
+            book: Book::new(book, rows, states)?,
             idle,
             outside: in_run.iter().map(handled).collect(),
             in_step: heralds.chain(in_run.iter().chain(&in_step).map(handled)).collect(),
         })
     }
 
-    /// Takes the events in their order; how many it did itself.
+    /// Takes the events in their order, and puts the steps that are new then; how many events it did itself.
     ///
-    /// `rows`: run id → `Rows`, of the runs that the present call has touched. `found(event)` gives that of another run,
-    /// opened if it is new; None leaves the event to `rest`. `step(run_id, rows, key)` gives a step
-    /// that it has not where this twin does not: `Book.step`. `rest(place, event)`, places from 1, takes an event in Python. Raises only what these raise.
+    /// Opens runs while fewer than `room` are going on. `rest(place, event)`, places from 1, takes an event in Python.
+    /// Raises what this, the book's tables and its orders raise.
     fn take_all<'py>(
         &self,
         events: &Bound<'py, PyAny>,
-        rows: &Bound<'py, PyDict>,
-        found: &Bound<'py, PyAny>,
-        step: &Bound<'py, PyAny>,
+        room: &Bound<'py, PyAny>,
         rest: &Bound<'py, PyAny>,
     ) -> PyResult<usize> {
+        let room = room.extract().unwrap_or(usize::MAX);
         let (mut events, mut near) = (events.try_iter()?, Vec::new());
-        let (mut place, mut done) = (0, 0);
+        let (mut place, mut done, mut last) = (0, 0, None);
         while next_few(&mut events, &mut near)? {
             near.iter().for_each(|event| self.parts.event.fetch(event));
             for event in &near {
                 place += 1;
-                match self.take(event, rows, found, step) {
+                match self.take(event, room, &mut last) {
                     Ok(()) => done += 1,
                     Err(Odd::Raised(error)) => return Err(error),
                     Err(Rest) => {
+                        last = None;
                         rest.call1((place, event))?;
                     }
                 }
             }
         }
-        Ok(done)
+        match self.book.done(&self.parts, rest.py()) {
+            Err(Odd::Raised(error)) => Err(error),
+            _ => Ok(done), // what is odd is left to `Book.done`
+        }
     }
 }
 
 impl LedgerTwin {
-    fn take<'py>(
-        &self,
-        event: &Bound<'py, PyAny>,
-        known: &Bound<'py, PyDict>,
-        found: &Bound<'py, PyAny>,
-        step_of: &Bound<'py, PyAny>,
-    ) -> Done<()> {
+    fn take<'py>(&self, event: &Bound<'py, PyAny>, room: usize, last: &mut Option<Last<'py>>) -> Done<()> {
         let parts = &self.parts;
         let [run_id, kind, key, at, now_ns, detail, step_kind] = parts.event.read(event).ok_or(Rest)?;
         let (name, at_ns, now_ns) = (text(&kind)?, whole(&at)?, (whole(&now_ns)?, now_ns));
         let is_outside = text(&key)?.is_empty();
         let ways = if is_outside { &self.outside } else { &self.in_step };
         let way = ways.get(name).copied().unwrap_or(Way::Marked);
-        if text(&run_id)?.is_empty() {
+        let of_run = text(&run_id)?;
+        if of_run.is_empty() {
             return self.tell(event, parts.runless(&at, &detail)?);
         }
         if way == Way::Rest {
             return Err(Rest);
         }
-        let rows = match known.get_item(&run_id)? {
-            Some(rows) => rows,
-            None => found.call1((event,))?,
-        };
-        let [run, steps, ..] = parts.rows.read(&rows).ok_or(Rest)?;
+        if !last.as_ref().is_some_and(|last| last.is_of(&run_id, of_run)) {
+            let job = parts.annotated.get(event, annotated::JOB).ok_or(Rest)?;
+            let Some(rows) = self.book.found(event, [&run_id, &job, &at, &now_ns.1], room)? else {
+                let is_end = matches!(way, Way::Ended(_));
+                return if is_end { Err(Rest) } else { parts.after_the_end(event, &detail, !is_outside) };
+            };
+            let run = parts.rows.get(&rows, rows::RUN).ok_or(Rest)?;
+            *last = Some(Last { run_id: run_id.clone(), rows, run, heard: None });
+        }
+        let known = last.as_mut().ok_or(Rest)?;
+        let (rows, run) = (known.rows.clone(), known.run.clone());
         let now = Now { event, run_id, key, at, at_ns, detail, run };
-        self.hear(&now, name, now_ns.0, &now_ns.1)?;
+        self.hear(&now, name, now_ns.0, &now_ns.1, &mut known.heard)?;
+        if matches!(way, Way::Ended(_)) {
+            *last = None;
+        }
         let of = if is_outside || matches!(way, Way::AssetPlanned | Way::CheckPlanned) {
             None
         } else {
-            Some(self.step(&now, &rows, steps, &step_kind, step_of)?)
+            Some(self.step(&now, &rows, &step_kind)?)
         };
         let told = match (way, &of) {
             (Way::Marked | Way::Herald, of) => {
@@ -183,6 +212,7 @@ impl LedgerTwin {
             (Way::CheckPlanned, _) => parts.check_planned(&now)?,
             (Way::Enqueued, _) => self.moved(&now, run::ENQUEUED_NS, "queued").map(|()| None)?,
             (Way::Starting, _) => self.moved(&now, run::STARTING_NS, "starting").map(|()| None)?,
+            (Way::Ended(end), None) => parts.run_ended(&now, end, &rows, &now_ns.1, &self.book).map(|()| None)?,
             (Way::Begun, _) => self.moved(&now, run::STARTED_NS, "started").map(|()| None)?,
             _ => return Err(Rest),
         };
@@ -200,27 +230,46 @@ impl LedgerTwin {
         Ok(())
     }
 
-    /// When the run was heard of. May be done twice.
-    fn hear(&self, now: &Now<'_, '_>, name: &str, now_ns: i64, now_object: &Bound<'_, PyAny>) -> Done<()> {
+    /// When the run was heard of. May be done twice. `heard`: when it last was, of one that goes on and has begun.
+    fn hear(
+        &self,
+        now: &Now<'_, '_>,
+        name: &str,
+        now_ns: i64,
+        now_object: &Bound<'_, PyAny>,
+        heard: &mut Option<(i64, i64)>,
+    ) -> Done<()> {
         let slots = &self.parts.run;
         let get = |field| slots.get(&now.run, field).ok_or(Rest);
-        if !text(&get(run::STATUS)?)?.is_empty() {
-            return Ok(());
-        }
-        let (seen_ns, last_ns) = (whole(&get(run::SEEN_NS)?)?, whole(&get(run::LAST_NS)?)?);
-        if !flag(&get(run::BEGUN)?)? {
-            if text(&get(run::JOB)?)?.is_empty() {
-                let job = self.parts.annotated.get(now.event, annotated::JOB).ok_or(Rest)?;
-                text(&job)?;
-                set(slots, &now.run, run::JOB, &job)?;
+        let (seen_ns, last_ns) = match *heard {
+            Some(both) => both,
+            None => {
+                if !text(&get(run::STATUS)?)?.is_empty() {
+                    return Ok(());
+                }
+                let both = (whole(&get(run::SEEN_NS)?)?, whole(&get(run::LAST_NS)?)?);
+                let mut begun = flag(&get(run::BEGUN)?)?;
+                if !begun {
+                    if text(&get(run::JOB)?)?.is_empty() {
+                        let job = self.parts.annotated.get(now.event, annotated::JOB).ok_or(Rest)?;
+                        text(&job)?;
+                        set(slots, &now.run, run::JOB, &job)?;
+                    }
+                    begun = !self.idle.contains(name);
+                    set_bool(slots, &now.run, run::BEGUN, begun)?;
+                }
+                *heard = begun.then_some(both);
+                both
             }
-            set_bool(slots, &now.run, run::BEGUN, !self.idle.contains(name))?;
-        }
+        };
         if now_ns > seen_ns {
             set(slots, &now.run, run::SEEN_NS, now_object)?;
         }
         if now.at_ns > last_ns {
             set(slots, &now.run, run::LAST_NS, &now.at)?;
+        }
+        if heard.is_some() {
+            *heard = Some((seen_ns.max(now_ns), last_ns.max(now.at_ns)));
         }
         Ok(())
     }
@@ -230,18 +279,10 @@ impl LedgerTwin {
         &self,
         now: &Now<'_, 'py>,
         rows: &Bound<'py, PyAny>,
-        steps: Bound<'py, PyAny>,
         kind: &Bound<'py, PyAny>,
-        step_of: &Bound<'py, PyAny>,
     ) -> Done<Bound<'py, PyAny>> {
         let slots = &self.parts.step;
-        let of = match dict(steps)?.get_item(&now.key)? {
-            Some(of) => of,
-            None => match self.parts.new_step(now, rows)? {
-                Some(of) => of,
-                None => step_of.call1((&now.run_id, rows, &now.key))?,
-            },
-        };
+        let of = self.book.step(&self.parts, now, rows)?;
         let attempt = slots.get(&of, step::ATTEMPT).ok_or(Rest)?;
         if text(&slots.get(&of, step::KIND).ok_or(Rest)?)?.is_empty() && !text(kind)?.is_empty() {
             set(slots, &of, step::KIND, kind)?;

@@ -62,7 +62,7 @@ impl Parts {
     pub fn check_planned<'py>(&self, now: &Now<'_, 'py>) -> Told<'py> {
         let py = now.event.py();
         let [key, check] = self.check_planned.read(&now.detail).ok_or(Rest)?;
-        let name = PyString::new(py, &format!("{}\0{}", text(&key)?, text(&check)?));
+        let name = PyString::new(py, &[text(&key)?, "\0", text(&check)?].concat());
         let checks = self.dict(now, run::CHECKS)?;
         match checks.get_item(&now.key)? {
             Some(planned) => {
@@ -184,7 +184,7 @@ impl Parts {
             &metadata, &rows,
         ])?;
         if let Some(planned) = planned {
-            planned.set_item(format!("{asset_key}\0{check_name}"), true)?;
+            planned.set_item([asset_key, "\0", check_name].concat(), true)?;
         }
         Ok(told)
     }

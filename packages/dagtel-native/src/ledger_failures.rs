@@ -1,6 +1,6 @@
 //! Attempts that fail, where the step is of no graph: `processors/ledger/steps.py`, `told.py` and `voices.py`.
 
-use crate::ledger_parts::{annotated, asset, flag, int, run, set, set_bool, step, text, tuple, whole};
+use crate::ledger_parts::{annotated, asset, dict, flag, int, run, set, set_bool, step, text, tuple, whole};
 use crate::ledger_parts::{Done, Now, Parts, Rest, Told};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -68,18 +68,24 @@ impl Parts {
         }
         let attempt = int(py, attempt.checked_add(1).ok_or(Rest)?);
         set(&self.step, of, step::STARTS, &tuple(starts, &int(py, at_ns))?)?;
-        self.begin(now, of, &attempt)?;
+        self.begin(now, of, &attempt, &now.at)?;
         Ok(None)
     }
 
-    /// An attempt begins.
-    pub fn begin(&self, now: &Now<'_, '_>, of: &Bound<'_, PyAny>, attempt: &Bound<'_, PyAny>) -> Done<()> {
+    /// An attempt begins, or began at another time.
+    pub fn begin(
+        &self,
+        now: &Now<'_, '_>,
+        of: &Bound<'_, PyAny>,
+        attempt: &Bound<'_, PyAny>,
+        since: &Bound<'_, PyAny>,
+    ) -> Done<()> {
         let zero = int(of.py(), 0);
         set(&self.step, of, step::ATTEMPT, attempt)?;
         set_bool(&self.step, of, step::OPEN, true)?;
         set_bool(&self.step, of, step::RETRIED, false)?;
-        set(&self.step, of, step::STARTED_NS, &now.at)?;
-        set(&self.step, of, step::INPUT_NS, &now.at)?;
+        set(&self.step, of, step::STARTED_NS, since)?;
+        set(&self.step, of, step::INPUT_NS, since)?;
         set(&self.step, of, step::FIRST_NS, &zero)?;
         set(&self.step, of, step::OUTPUT_NS, &zero)?;
         self.annotated.write(now.event, annotated::ATTEMPT, attempt);
@@ -93,28 +99,36 @@ impl Parts {
         set(&self.step, of, step::FIRST_NS, &int(of.py(), 0))
     }
 
-    /// STEP_FAILURE of an attempt under way, the first of its step, with an error that state can bear.
+    /// STEP_FAILURE of an attempt under way or of one that never started, the first of its step, with an error that
+    /// state can bear.
     pub fn failed<'py>(&self, now: &Now<'_, 'py>, of: &Bound<'py, PyAny>) -> Done<()> {
         let py = of.py();
-        let [attempt, open, _, started_ns, _, kind, assets, _, ends, ..] = self.step.read(of).ok_or(Rest)?;
+        let [mut attempt, open, _, mut started_ns, first_ns, kind, assets, _, ends, ..] =
+            self.step.read(of).ok_or(Rest)?;
         let Some(ends) = ends_with(&ends, now)? else { return Err(Rest) };
+        let is_open = flag(&open)?;
+        if is_open == (whole(&attempt)? == 0) {
+            return Err(Rest);
+        }
+        if !is_open {
+            attempt = int(py, 1);
+            started_ns = if whole(&first_ns)? == 0 { now.at.clone() } else { first_ns };
+        }
         let failures = self.dict(now, run::FAILURES)?;
         let [unvoiced, status] = [run::UNVOICED, run::STATUS].map(|field| self.run.get(&now.run, field));
         let unvoiced = unvoiced.ok_or(Rest)?.cast_into_exact::<PyList>().map_err(|_| Rest)?;
-        if !flag(&open)? || !unvoiced.is_empty() || text(&now.key)?.contains('.') || failures.contains(&now.key)? {
+        if !unvoiced.is_empty() || text(&now.key)?.contains('.') || failures.contains(&now.key)? {
             return Err(Rest);
         }
         let late = PyBool::new(py, !text(&status.ok_or(Rest)?)?.is_empty()).to_owned().into_any();
         let since_ns = whole(&started_ns)?;
-        if whole(&attempt)? == 0 {
-            return Err(Rest);
-        }
         let said = self.said(&now.detail)?;
         let partition = self.partition(now, &assets)?;
         let (states, several) = self.undecided(now)?;
-        if states.is_empty() && !said.failed_check && self.dict(now, run::CHECKS)?.contains(&now.key)? {
-            return Err(Rest);
-        }
+        let says_more = states.is_empty() && !said.failed_check;
+        let checks = if says_more { self.dict(now, run::CHECKS)?.get_item(&now.key)? } else { None };
+        let checks = checks.map(dict).transpose()?;
+        let broken = not_done(checks.as_ref())?;
         let began = if since_ns < now.at_ns { &started_ns } else { &now.at };
         let took = int(py, now.at_ns.checked_sub(since_ns).ok_or(Rest)?.max(0));
         let job = self.job(now)?;
@@ -133,7 +147,15 @@ impl Parts {
                 &failed_check, &several, &late,
             ])?);
         }
-        if states.is_empty() && !said.failed_check {
+        for name in &broken {
+            let (asset, check) = text(name)?.split_once('\0').ok_or(Rest)?;
+            let [asset, check] = [asset, check].map(|part| PyString::new(py, part).into_any());
+            #[rustfmt::skip]
+            told.extend(self.check_raised(py, [
+                &now.run_id, &job, &now.key, &attempt, &asset, &check, &now.at, &said.error, &interrupted,
+            ])?);
+        }
+        if says_more && broken.is_empty() {
             #[rustfmt::skip]
             told.extend(self.step_raised(py, [
                 &now.run_id, &job, &now.key, &attempt, &now.at, &partition, &said.error, &interrupted,
@@ -148,6 +170,12 @@ impl Parts {
         set_bool(&self.run, &now.run, run::RAISED, true)?;
         for (_, state, _) in &states {
             set_bool(&self.asset, state, asset::FAILED, true)?;
+        }
+        if let Some(checks) = &checks {
+            broken.iter().try_for_each(|name| checks.set_item(name, true))?;
+        }
+        if !is_open {
+            self.begin(now, of, &attempt, &started_ns)?;
         }
         self.ended(of, &ends)?;
         self.annotated.write(now.event, annotated::OUTCOMES, &told);
@@ -237,6 +265,18 @@ impl Parts {
         }
         Ok(true)
     }
+}
+
+/// The checks that are planned and have no result.
+fn not_done<'py>(planned: Option<&Bound<'py, PyDict>>) -> Done<Vec<Bound<'py, PyAny>>> {
+    let mut names = Vec::new();
+    for (name, is_done) in planned.into_iter().flatten() {
+        text(&name)?;
+        if !flag(&is_done)? {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// The times with this event's as the last; None where it is among them.

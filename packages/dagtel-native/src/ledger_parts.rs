@@ -4,7 +4,7 @@ use crate::slots::{Class, Slots};
 use pyo3::exceptions::PySystemError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyModule, PyString, PyTuple, PyType};
+use pyo3::types::{PyBool, PyDict, PyList, PyModule, PyString, PyTuple, PyType};
 
 /// Why an event is not done: it is left to Python, and nothing is changed that Python would not do again; or a function
 /// in Python raised.
@@ -49,11 +49,11 @@ macro_rules! fields {
 }
 
 fields!(run: STATUS, BEGUN, SEEN_NS, LAST_NS, JOB, PHASE, STARTED_NS, ENQUEUED_NS, STARTING_NS, PARTITION, STEPS,
-    ASSETS, PLAN, GRAPHS, CHECKS, FAILURES, MARKERS, RAISED, UNVOICED);
+    ASSETS, PLAN, GRAPHS, CHECKS, FAILURES, MARKERS, RAISED, UNVOICED, FIRST_NS);
 fields!(rows: RUN, STEPS, OPENED, NEW);
 fields!(step: ATTEMPT, OPEN, RETRIED, STARTED_NS, FIRST_NS, KIND, ASSETS, STARTS, ENDS, MARKERS, INPUT_NS, OUTPUT_NS,
     DISPLACED);
-fields!(asset: STEP, PLANNED, PARTITION, SEVERAL, MADE, FAILED, OBSERVED, ROWS);
+fields!(asset: STEP, PLANNED, PARTITION, SEVERAL, MADE, FAILED, OBSERVED, ROWS, SKIPPED);
 fields!(annotated: JOB, ATTEMPT, ASSETS, OUTCOMES);
 
 pub struct Parts {
@@ -61,9 +61,9 @@ pub struct Parts {
     pub annotated: Slots<4>,
     pub message: Slots<1>,
     pub rows: Slots<4>,
-    pub run: Slots<19>,
+    pub run: Slots<20>,
     pub step: Slots<13>,
-    pub asset: Slots<8>,
+    pub asset: Slots<9>,
     pub asset_planned: Slots<2>,
     pub check_planned: Slots<2>,
     pub materialized: Slots<4>,
@@ -76,17 +76,22 @@ pub struct Parts {
     pub retry: Slots<1>,
     pub step_failed: Slots<2>,
     pub error: Slots<5>,
+    pub run_failed: Slots<2>,
+    pub run_canceled: Slots<1>,
     asset_state: Class,
     step_state: Class,
     failure: Class,
     step_ended: Class,
     step_raised: Class,
     asset_failed: Class,
+    asset_skipped: Class,
+    run_told: Class,
     inner_ended: Class,
     asset_made: Class,
     asset_seen: Class,
     asset_told: Class,
     check_evaluated: Class,
+    check_raised: Class,
     freshness_state: Class,
 }
 
@@ -110,7 +115,7 @@ impl Parts {
             run: Slots::new(&state("RunState")?, [
                 "status", "begun", "seen_ns", "last_ns", "job", "phase", "started_ns", "enqueued_ns", "starting_ns",
                 "partition", "steps", "assets", "plan", "graphs", "checks", "failures", "markers", "raised",
-                "unvoiced",
+                "unvoiced", "first_ns",
             ])?,
             #[rustfmt::skip]
             step: Slots::new(&state("StepState")?, [
@@ -119,7 +124,7 @@ impl Parts {
             ])?,
             #[rustfmt::skip]
             asset: Slots::new(&state("AssetState")?, [
-                "step", "planned", "partition", "several", "made", "failed", "observed", "rows",
+                "step", "planned", "partition", "several", "made", "failed", "observed", "rows", "skipped",
             ])?,
             asset_planned: Slots::new(&detail("MaterializationPlanned")?, ["asset", "partition"])?,
             check_planned: Slots::new(&detail("CheckPlanned")?, ["asset", "check"])?,
@@ -136,17 +141,22 @@ impl Parts {
             retry: Slots::new(&detail("RetryScheduled")?, ["error"])?,
             step_failed: Slots::new(&detail("StepFailed")?, ["error", "source"])?,
             error: Slots::new(&detail("ErrorInfo")?, ["type", "message", "stack", "frames", "chain"])?,
+            run_failed: Slots::new(&detail("RunFailed")?, ["error", "reason"])?,
+            run_canceled: Slots::new(&detail("RunCanceled")?, ["error"])?,
             asset_state: class(states, "AssetState")?,
             step_state: class(states, "StepState")?,
             failure: class(states, "Failure")?,
             step_ended: class(outcomes, "StepEnded")?,
             step_raised: class(outcomes, "StepRaised")?,
             asset_failed: class(outcomes, "AssetFailed")?,
+            asset_skipped: class(outcomes, "AssetSkipped")?,
+            run_told: class(outcomes, "RunEnded")?,
             inner_ended: class(outcomes, "InnerEnded")?,
             asset_made: class(outcomes, "AssetMaterialized")?,
             asset_seen: class(outcomes, "AssetObserved")?,
             asset_told: class(outcomes, "AssetPlanned")?,
             check_evaluated: class(outcomes, "CheckEvaluated")?,
+            check_raised: class(outcomes, "CheckRaised")?,
             freshness_state: class(outcomes, "FreshnessState")?,
         })
     }
@@ -192,9 +202,24 @@ impl Parts {
         made(&self.step_raised, py, fields).map(Some)
     }
 
+    /// `run, job, step, attempt, asset, check, at_ns, error, interrupted`.
+    pub fn check_raised<'py>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; 9]) -> Told<'py> {
+        made(&self.check_raised, py, fields).map(Some)
+    }
+
     /// `run, job, step, attempt, asset, partition, at_ns, duration_ns, error, interrupted, failed_check, several, late`.
     pub fn asset_failed<'py>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; 13]) -> Told<'py> {
         made(&self.asset_failed, py, fields).map(Some)
+    }
+
+    /// `run, job, asset, partition, at_ns`.
+    pub fn asset_skipped<'py>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; 5]) -> Told<'py> {
+        made(&self.asset_skipped, py, fields).map(Some)
+    }
+
+    /// `run, job, status, at_ns, started_ns, enqueued_ns, starting_ns, error, reason, raised`.
+    pub fn run_told<'py>(&self, py: Python<'py>, fields: [&Bound<'py, PyAny>; 10]) -> Told<'py> {
+        made(&self.run_told, py, fields).map(Some)
     }
 
     /// `run, job, step, attempt, name, kind, at_ns, started_ns, error`.
@@ -260,6 +285,11 @@ pub fn dict(object: Bound<'_, PyAny>) -> Done<Bound<'_, PyDict>> {
     object.cast_into_exact::<PyDict>().map_err(|_| Rest)
 }
 
+#[inline]
+pub fn list(object: Bound<'_, PyAny>) -> Done<Bound<'_, PyList>> {
+    object.cast_into_exact::<PyList>().map_err(|_| Rest)
+}
+
 /// A bool, and nothing else that is true or false.
 #[inline]
 pub fn flag(object: &Bound<'_, PyAny>) -> Done<bool> {
@@ -308,6 +338,9 @@ pub fn int(py: Python<'_>, value: i64) -> Bound<'_, PyAny> {
 
 /// A tuple of these, and of `last`.
 pub fn tuple<'py>(first: &[Bound<'py, PyAny>], last: &Bound<'py, PyAny>) -> Done<Bound<'py, PyAny>> {
+    if first.is_empty() {
+        return Ok(PyTuple::new(last.py(), [last])?.into_any()); // nearly always
+    }
     let items: Vec<_> = first.iter().chain([last]).collect();
     Ok(PyTuple::new(last.py(), items)?.into_any())
 }

@@ -1,38 +1,43 @@
 //! Attempts of steps, and what takes time within them: `processors/ledger/steps.py` and `inner.py`, where all is well.
 
 use crate::ledger_failures::ends_with;
-use crate::ledger_parts::{annotated, flag, run, same, same_partition, set, step, text, whole};
+use crate::ledger_parts::{annotated, flag, list, run, same, same_partition, set, step, text, whole};
 use crate::ledger_parts::{dict, int, tuple, Done, Now, Parts, Rest, Told};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 const OPEN_MARKERS: usize = 64;
 
 impl Parts {
-    /// `Book.step` for one that is new for sure, as its run was opened by the present call; None for any other.
-    pub fn new_step<'py>(&self, now: &Now<'_, 'py>, rows: &Bound<'py, PyAny>) -> Done<Option<Bound<'py, PyAny>>> {
-        let [_, steps, opened, new] = self.rows.read(rows).ok_or(Rest)?;
-        if !flag(&opened)? {
-            return Ok(None);
-        }
-        if text(&now.key)?.contains('.') && !self.dict(now, run::GRAPHS)?.is_empty() {
-            return Ok(None);
-        }
-        let assets = match self.dict(now, run::PLAN)?.get_item(&now.key)? {
-            Some(planned) => planned.cast_into_exact::<PyList>().map_err(|_| Rest)?.to_tuple(),
-            None => PyTuple::empty(now.event.py()),
-        };
-        if text(&now.key)?.contains('.') && assets.len() > 1 {
-            return Ok(None); // any that is twice among them is once only
-        }
-        let order = self.run.get(&now.run, run::STEPS).ok_or(Rest)?.cast_into_exact::<PyList>().map_err(|_| Rest)?;
-        let (steps, new) = (dict(steps)?, dict(new)?);
-        let of = self.step_state(assets.as_any())?;
+    /// One that was not heard of before, among the run's steps.
+    pub fn new_step<'py>(&self, now: &Now<'_, 'py>) -> Done<Bound<'py, PyAny>> {
+        let order = list(self.run.get(&now.run, run::STEPS).ok_or(Rest)?)?;
+        let of = self.step_state(self.assets_of(now)?.as_any())?;
         order.append(&now.key)?;
-        new.set_item(&now.key, &of)?;
-        steps.set_item(&now.key, &of)?;
-        Ok(Some(of))
+        Ok(of)
+    }
+
+    /// What the step is to make; for a step within a graph, also what the graph is to make.
+    fn assets_of<'py>(&self, now: &Now<'_, 'py>) -> Done<Bound<'py, PyTuple>> {
+        let py = now.event.py();
+        let key = text(&now.key)?;
+        let own = self.dict(now, run::PLAN)?.get_item(&now.key)?.map(list).transpose()?;
+        if !key.contains('.') {
+            return Ok(own.map_or_else(|| PyTuple::empty(py), |own| own.to_tuple()));
+        }
+        let all = PyDict::new(py);
+        for asset in own.iter().flatten() {
+            all.set_item(asset, py.None())?;
+        }
+        let graphs = self.dict(now, run::GRAPHS)?;
+        for (dot, _) in key.match_indices('.') {
+            let around = graphs.get_item(&key[..=dot])?.map(list).transpose()?;
+            for asset in around.iter().flatten() {
+                all.set_item(asset, py.None())?;
+            }
+        }
+        Ok(all.keys().to_tuple())
     }
 
     /// STEP_START of a step that has not begun, or a repeat.
@@ -47,7 +52,7 @@ impl Parts {
         }
         let told = int(py, now.at_ns.checked_add(1).ok_or(Rest)?);
         set(&self.step, of, step::STARTS, &tuple(&[], &told)?)?;
-        self.begin(now, of, &int(py, 1))?;
+        self.begin(now, of, &int(py, 1), &now.at)?;
         Ok(None)
     }
 
@@ -106,7 +111,7 @@ impl Parts {
         let since = self.step.get(of, field).ok_or(Rest)?;
         let since_ns = whole(&since)?;
         let told = if since_ns != 0 {
-            let name = PyString::new(py, &format!("{verb} {}", text(&name)?));
+            let name = PyString::new(py, &[verb, " ", text(&name)?].concat());
             self.inner(now, name.as_any(), intern!(py, "io"), &since, since_ns, &py.None().into_bound(py))?
         } else {
             None

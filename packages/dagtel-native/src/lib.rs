@@ -5,6 +5,7 @@
 
 mod alert_selection;
 mod details;
+mod encoded_rows;
 mod enriching;
 mod entry;
 mod errors;
@@ -20,7 +21,10 @@ mod ids;
 mod json;
 mod ledger;
 mod ledger_assets;
+mod ledger_book;
+mod ledger_ends;
 mod ledger_failures;
+mod ledger_orders;
 mod ledger_parts;
 mod ledger_steps;
 mod levels;

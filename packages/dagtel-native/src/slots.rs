@@ -164,13 +164,14 @@ pub fn next_few<'py>(all: &mut Bound<'py, PyIterator>, few: &mut Vec<Bound<'py, 
 
 /// A class whose objects are made of their first fields, and of defaults for the others.
 ///
-/// msgspec looks at each argument, at the garbage collector and at what its class may ask for beside; for a class that
-/// asks for none of it, an object is memory with references in it.
+/// msgspec looks at each argument and at what its class may ask for beside; for a class that asks for none of it, an
+/// object is memory with references in it.
 pub struct Class {
     kind: Py<PyType>,
     places: Vec<isize>,
     defaults: Vec<Py<PyAny>>, // of the last fields
     least: usize,             // fields that have to be given, for a default of theirs is made anew each time
+    in_sight: bool,           // of the garbage collector, where a field is
 }
 
 impl Class {
@@ -183,9 +184,8 @@ impl Class {
         // SAFETY: any class has flags.
         let tracked = unsafe { ffi::PyType_HasFeature(kind.as_type_ptr(), ffi::Py_TPFLAGS_HAVE_GC) != 0 };
         let plain = defaults.iter().rev().take_while(|value| is_plain(value.bind(kind.py()))).count();
-        let special = tracked || kind.hasattr("__post_init__")?;
-        let least = if special { usize::MAX } else { places.len() - plain };
-        Ok(Self { kind: kind.clone().unbind(), places, defaults, least })
+        let least = if kind.hasattr("__post_init__")? { usize::MAX } else { places.len() - plain };
+        Ok(Self { kind: kind.clone().unbind(), places, defaults, least, in_sight: tracked })
     }
 
     /// `Class(*fields)`.
@@ -208,9 +208,21 @@ impl Class {
             for (value, &place) in defaults.iter().zip(&self.places[N..]) {
                 slot(place).write(value.clone_ref(py).into_ptr());
             }
+            let mut all = fields.into_iter().chain(defaults.iter().map(Py::as_ptr));
+            if self.in_sight && !all.any(|field| is_in_sight(field)) {
+                ffi::PyObject_GC_UnTrack(made.as_ptr().cast());
+            }
             Ok(made.unbind())
         }
     }
+}
+
+/// Whether msgspec has the garbage collector look at an object for this field.
+///
+/// # Safety
+/// The pointer is of a live object.
+unsafe fn is_in_sight(field: *mut ffi::PyObject) -> bool {
+    ffi::PyObject_IS_GC(field) != 0 && (ffi::PyTuple_CheckExact(field) == 0 || ffi::PyObject_GC_IsTracked(field) != 0)
 }
 
 /// An object of a class from its fields in their order: `Class(*fields)` without a tuple.

@@ -46,7 +46,7 @@ impl TableRows {
     }
 
     #[pyo3(signature = (key, value, /))]
-    fn put(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn put(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = key.py();
         let (rows, dirty) = (self.rows.bind(py), self.dirty.bind(py));
         let old = rows.get_item(key)?;
@@ -60,7 +60,7 @@ impl TableRows {
     }
 
     #[pyo3(signature = (key, /))]
-    fn edit<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    pub fn edit<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = key.py();
         let Some(value) = self.rows.bind(py).get_item(key)?.filter(|value| !value.is_none()) else { return Ok(None) };
         let undo = self.undo.bind(py);
@@ -73,7 +73,7 @@ impl TableRows {
     }
 
     #[pyo3(signature = (key, /))]
-    fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = key.py();
         let (rows, dirty) = (self.rows.bind(py), self.dirty.bind(py));
         let Some(old) = rows.get_item(key)? else { return Ok(()) };
@@ -90,7 +90,7 @@ impl TableRows {
         self.rows.bind(key.py()).contains(key)
     }
 
-    fn __len__(&self, py: Python<'_>) -> usize {
+    pub fn __len__(&self, py: Python<'_>) -> usize {
         self.rows.bind(py).len()
     }
 
@@ -107,6 +107,11 @@ impl TableRows {
 }
 
 impl TableRows {
+    /// To be read.
+    pub fn rows<'py>(&self, py: Python<'py>) -> &Bound<'py, PyDict> {
+        self.rows.bind(py)
+    }
+
     /// For `undo`, what the row was when the call began: `_undo.setdefault(key, old)`.
     #[inline]
     fn note(&self, key: &Bound<'_, PyAny>, old: &Bound<'_, PyAny>) -> PyResult<()> {
