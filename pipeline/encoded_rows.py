@@ -43,7 +43,7 @@ class EncodedRows(Generic[V]):
 
     def parts(self) -> tuple[object, ...]:
         """What a twin changes as `put` and `delete` do; the same objects always."""
-        return (self._rows, self._recent, self._same, self._most, _SAME, _encode)
+        return (self._rows, self._recent, self._same, self._most, self._alike, _encoder.encode)
 
     def get(self, key: str) -> V | None:
         """The value, to be read only; one object as long as it is at hand."""
