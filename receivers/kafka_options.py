@@ -63,7 +63,7 @@ class KafkaReceiverConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """A broker answers when it has so many bytes, or `max_fetch_wait` is over."""
     max_fetch_size: Size = Size("50MiB")
     """Bytes in one answer of a broker at most; a single larger record still comes."""
-    max_partition_fetch_size: Size = Size("2MiB")
+    max_partition_fetch_size: Size = Size("3MiB")
     """The same for one partition."""
     max_fetch_wait: Duration = Duration("500ms")
     """How long a broker waits for `min_fetch_size`."""

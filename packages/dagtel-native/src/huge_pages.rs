@@ -22,7 +22,7 @@ mod imp {
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     const HUGE: usize = 2 << 20;
-    const KEPT: usize = 8 << 20; // bytes of pages nobody uses that are not given back
+    const KEPT: usize = 2 << 20; // bytes of pages nobody uses that are not given back
 
     /// Where nothing of ours has room, as the interpreter took it before.
     struct Before(PyObjectArenaAllocator);
