@@ -317,7 +317,14 @@ class Driver:
 
     async def _store(self, commit: Commit) -> None:
         stored = await self._sealing.finished(commit.outbox)
-        await self._write(msgspec.structs.replace(commit, outbox=stored))
+        async with anyio.create_task_group() as meanwhile:
+            written = anyio.Event()
+            meanwhile.start_soon(self._seal_until, written)
+            try:
+                await self._write(msgspec.structs.replace(commit, outbox=stored))
+            finally:
+                written.set()
+                self._commit_wake.set()
         self.committed.update(commit.positions)
         self._give_back(commit.acks)
         released(self._outboxes, stored)
@@ -325,6 +332,15 @@ class Driver:
             dropped = await anyio.to_thread.run_sync(self._state.trim_dead_letters, self._cap)
             if dropped:
                 log.error("Dead letters dropped: the store of them is full.", extra={"dropped": dropped})
+
+    async def _seal_until(self, written: anyio.Event) -> None:
+        """Seal what comes while a checkpoint is written, which is for the next one."""
+        while not written.is_set():
+            if self._sealing.due:
+                await self._sealing.ahead()
+            else:
+                self._commit_wake = anyio.Event()
+                await self._commit_wake.wait()
 
     def _give_back(self, acks: Sequence[Ack]) -> None:
         """Committed receipts go back to their exporters."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
+import anyio
 import msgspec
 import pytest
 from hypothesis import given
@@ -16,11 +17,12 @@ from pipeline.delivery import Delivery, QueueBatch, SendingQueue
 from pipeline.runtime import joining
 from pipeline.runtime import sealing as module
 from pipeline.runtime.dead_letters import DeadLetters
+from pipeline.runtime.driver import Driver
 from pipeline.runtime.ids import Ids
 from pipeline.runtime.outbox import Outbox
 from pipeline.runtime.sealing import Sealing, released
 from pipeline.signals import LogRecord, Signal
-from pipeline.store.state import OutboxRow
+from pipeline.store.state import Commit, OutboxRow
 from pipeline.testing.fakes import CollectingExporter
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("small")]
@@ -173,3 +175,25 @@ async def test_an_exporter_whose_seal_raises_says_so() -> None:
     await push(boxes["small"], 0, 14)
     with pytest.raises(ZeroDivisionError):
         await Sealing(boxes).ahead()
+
+
+async def test_what_comes_while_a_checkpoint_is_written_is_sealed_for_the_next() -> None:
+    boxes = outboxes()
+    driver: Any = object.__new__(Driver)
+    driver._sealing, driver._outboxes, driver.committed = Sealing(boxes), boxes, {}
+    driver._commit_wake = anyio.Event()
+    written: list[Commit] = []
+
+    async def write(commit: Commit) -> None:
+        await push(boxes["small"], 1, 9)
+        driver._commit_wake.set()
+        while boxes["small"].unsealed:
+            await anyio.sleep(0.001)
+        written.append(commit)
+
+    driver._write = write
+    with anyio.fail_after(10):
+        await driver._store(Commit())
+    assert [commit.outbox for commit in written] == [[]]
+    rows = await stored(driver._sealing, boxes)
+    assert texts(rows, "small", WHOLE) == [str(n) for n in range(1, 10)]
