@@ -248,13 +248,9 @@ class Driver:
     async def commit_all(self) -> None:
         """The committer: write checkpoints one after another until cancelled, and seal what waits for the next."""
         while True:
-            while (commit := self._commit_needed) is None:
-                if self._sealing.due:
-                    await self._sealing.ahead()
-                    continue
-                self._commit_wake = anyio.Event()
-                await self._commit_wake.wait()
-            await self._store_checkpoint(commit)
+            await self._seal_until(lambda: self._commit_needed is not None)
+            assert self._commit_needed is not None
+            await self._store_checkpoint(self._commit_needed)
             self._garbage.collect()
             HEAP.follow()
             self._commit_needed = None
@@ -319,7 +315,7 @@ class Driver:
         stored = await self._sealing.finished(commit.outbox)
         async with anyio.create_task_group() as meanwhile:
             written = anyio.Event()
-            meanwhile.start_soon(self._seal_until, written)
+            meanwhile.start_soon(self._seal_until, written.is_set)
             try:
                 await self._write(msgspec.structs.replace(commit, outbox=stored))
             finally:
@@ -333,9 +329,9 @@ class Driver:
             if dropped:
                 log.error("Dead letters dropped: the store of them is full.", extra={"dropped": dropped})
 
-    async def _seal_until(self, written: anyio.Event) -> None:
-        """Seal what comes while a checkpoint is written, which is for the next one."""
-        while not written.is_set():
+    async def _seal_until(self, there: Callable[[], bool]) -> None:
+        """Seal what comes for the next checkpoint, until what is waited for is there."""
+        while not there():
             if self._sealing.due:
                 await self._sealing.ahead()
             else:
