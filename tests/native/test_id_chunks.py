@@ -4,6 +4,7 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -33,7 +34,7 @@ class Pair:
     def restart(self) -> None:
         self.python, self.native = Ids(self.most, self.stored), native.IdChunks(self.most, MOST, self.stored)
 
-    def same(self, call: Callable[[Ids | native.IdChunks], object]) -> object:
+    def same(self, call: Callable[[Any], object]) -> object:
         told = call(self.python)
         assert call(self.native) == told
         assert len(self.native) == len(self.python)
