@@ -1,11 +1,12 @@
 """The runs that the ledger knows: going on, ended lately, long over. Bounded, and the same after a restart.
 
 A run that succeeded shrinks to a tombstone at once. One that failed, was cancelled or was closed as unfinished is kept
-whole for a while: its worker may still be alive and say more. Tombstones tell a repeat, or a late word, from a new run.
+whole for a while, as one row with its steps: its worker may still be alive and say more. Tombstones tell a repeat, or a
+late word, from a new run.
 
 Rows are cached for one call and the orders in memory follow the tables; when the runtime undoes a call, the tables go
 back and these must too. So each call first leaves a number in a table: if it is not found again, everything is rebuilt.
-New steps are put at the end of a call: those of a run that is over by then never are.
+New steps, and runs that are kept whole, are put at the end of a call: what is long over by then never is.
 """
 
 from collections.abc import Iterator
@@ -21,15 +22,28 @@ from pipeline.outcomes import RunStatus
 from processors.ledger.ages import Ages
 from processors.ledger.assets import assets_of
 from processors.ledger.order import Oldest
-from processors.ledger.states import RunState, StepState, Tombstone
+from processors.ledger.states import KeptRun, RunState, StepState, Tombstone
 
 _DIGEST = 4
+_TO_BE_PUT = b""
+"""Stands in `recent` for a run until the call's end."""
+
+
+class _Run(msgspec.Struct, array_like=True):
+    """The first of what `KeptRun` holds."""
+
+    run: RunState
+
+
+_decode = msgspec.msgpack.Decoder(KeptRun).decode
+_decode_run = msgspec.msgpack.Decoder(_Run).decode
 
 
 class Rows:
     """A run and the steps of it that the present call has touched, all to be changed in place.
 
-    `opened`: by this call, so that no step of it was known before. `new`: steps that are not in the table yet.
+    `opened`: by this call, or once it is over, so that no step of it is in the table. `new`: steps that are not in the
+    table yet.
     """
 
     __slots__ = ("new", "opened", "run", "steps")
@@ -46,22 +60,24 @@ class Book:
     def __init__(self, state: State, keep_ended: int, tombstones: int) -> None:
         self._keep_ended, self._tombstones = keep_ended, tombstones
         self.runs: Table[str, RunState] = state.table("runs", str, RunState, version=1)
-        self.recent: Table[str, RunState] = state.table("recent", str, RunState, version=1)
+        # Of version 1 a row was the run, and its steps stayed in their table: thirteen rows of a run of a dozen steps.
+        self.recent: Table[str, bytes] = state.table("recent", str, bytes, 2, {1: _second_recent})
         # Of version 1 a row was the tombstone, not its encoding: 450 bytes of memory with its key, and 250 now.
         self.ended = EncodedRows(state, "ended", Tombstone, 2, {1: _second_tombstone}, at_hand=256)
         self._steps: Table[str, StepState] = state.table("steps", str, StepState, version=1)
         self._calls: Table[str, int] = state.table("calls", str, int, version=1)
         self._calls_made = self._calls.get("made") or 0
+        self._take_in_steps()
         self._quiet = Oldest(self.runs, _seen)
-        self._ending = Oldest(self.recent, _seen)
+        self._ending = Ages(self._endings())
         self._buried = Ages(self._ages())
         self.rows: dict[str, Rows] = {}
 
     def parts(self) -> tuple[object, ...]:
-        """What the twin changes as the methods here do; the same objects always."""
+        """What the twin changes as the methods here do, and calls; the same objects always."""
         tables = (self.runs, self.recent, self._steps, self.ended.parts())
-        orders = (self._quiet.parts(), self._ending.parts(), self._ending.first, self._buried)
-        return (tables, orders, self.rows, (self._keep_ended, self._tombstones), digest)
+        calls = (self._keep_whole, self._put_whole, digest)
+        return (tables, (self._quiet.parts(), self._buried), self.rows, self._tombstones, calls)
 
     def begin(self) -> None:
         """A call begins. What it does may be undone, so nothing cached by the last one is used any more."""
@@ -74,7 +90,9 @@ class Book:
         """A call ends: all it did is in the tables from now on."""
         put = self._steps.put
         for run_id, rows in self.rows.items():
-            if rows.new:
+            if rows.run.status:
+                self._put_whole(run_id, rows)
+            elif rows.new:
                 for key, step in rows.new.items():
                     put(f"{run_id}\0{key}", step)
                 rows.new.clear()
@@ -83,8 +101,8 @@ class Book:
         """Rebuild the orders if a call was undone."""
         if (self._calls.get("made") or 0) != self._calls_made:
             self._calls_made = self._calls.get("made") or 0
-            for order in (self._quiet, self._ending):
-                order.rebuild()
+            self._quiet.rebuild()
+            self._ending.rebuild(self._endings())
             self._buried.rebuild(self._ages())
 
     # --- runs ---
@@ -93,9 +111,13 @@ class Book:
         """The run, to be changed; None when it is not known or long over."""
         rows = self.rows.get(run_id)
         if rows is None:
-            run = self.runs.edit(run_id) or self.recent.edit(run_id)
+            run = self.runs.edit(run_id)
             if run is not None:
                 rows = self.rows[run_id] = Rows(run, opened=False)
+            elif (row := self.recent.get(run_id)) is not None:
+                kept = _decode(row)
+                rows = self.rows[run_id] = Rows(kept.run, opened=True)
+                rows.steps = kept.steps
         return rows
 
     def open(self, event: Event) -> Rows:
@@ -122,21 +144,45 @@ class Book:
         run.status, run.seen_ns = status, now_ns
         self.runs.delete(run_id)
         if status == "success":
+            self._drop(run_id, run)
             self._bury(run_id, run)
         else:
-            self.recent.put(run_id, run)
-            self._ending.add(run_id, run)
-            while len(self.recent) > self._keep_ended and (first := self._ending.first()) is not None:
-                self._shrink(first[1])
+            self._keep_whole(run_id)
+
+    def _keep_whole(self, run_id: str) -> None:
+        """A run that is over, and whose worker may say more: its steps leave their table, to be put with it."""
+        rows = self.rows[run_id]
+        self._take_steps(run_id, rows)
+        self.recent.put(run_id, _TO_BE_PUT)
+        self._ending.add(rows.run.seen_ns, run_id)
+        while len(self.recent) > self._keep_ended and (oldest := self._ending.take()) is not None:
+            self._shrink(oldest)
+
+    def _take_steps(self, run_id: str, rows: Rows) -> None:
+        for key in rows.run.steps:
+            if key not in rows.new:
+                step = self._steps.edit(f"{run_id}\0{key}")  # and not `get`: it may yet be changed, and the call undone
+                if step is not None:
+                    rows.steps[key] = step
+                    self._steps.delete(f"{run_id}\0{key}")
+        rows.new.clear()
+        rows.opened = True
+
+    def _put_whole(self, run_id: str, rows: Rows) -> None:
+        """Put a run that is over, and not long over, with its steps."""
+        rows.new.clear()
+        row = encoded(KeptRun(rows.run, {key: rows.steps[key] for key in rows.run.steps if key in rows.steps}))
+        if row != self.recent.get(run_id):
+            self.recent.put(run_id, row)
 
     def _shrink(self, run_id: str) -> None:
-        run = self.recent.get(run_id)
-        if run is not None:
+        row = self.recent.get(run_id)
+        if row is not None:
+            rows = self.rows.pop(run_id, None)
             self.recent.delete(run_id)
-            self._bury(run_id, run)
+            self._bury(run_id, _decode_run(row).run if rows is None else rows.run)
 
     def _bury(self, run_id: str, run: RunState) -> None:
-        self._drop(run_id, run)
         counted = b"".join([digest(asset) for asset, state in run.assets.items() if state.made or state.failed])
         started_ns = run.first_ns if run.started_ns is None else run.started_ns
         tombstone = Tombstone(
@@ -147,6 +193,18 @@ class Book:
         self._buried.add(tombstone.ended_ns, run_id)
         while len(self.ended) > self._tombstones and (oldest := self._buried.take()) is not None:
             self.ended.delete(oldest)
+
+    def _endings(self) -> Iterator[tuple[int, str]]:
+        return ((_decode_run(row).run.seen_ns, run_id) for run_id, row in self.recent.items())
+
+    def _take_in_steps(self) -> None:
+        """Those that stood in their table in version 1."""
+        for run_id, row in list(self.recent.items()):
+            kept = _decode(row)
+            if kept.run.steps and not kept.steps:
+                rows = Rows(kept.run, opened=False)
+                self._take_steps(run_id, rows)
+                self._put_whole(run_id, rows)
 
     def _ages(self) -> Iterator[tuple[int, str]]:
         return ((tombstone.ended_ns, run_id) for run_id, tombstone in self.ended.items())
@@ -212,6 +270,11 @@ def was_counted(tombstone: Tombstone, asset: str) -> bool:
 
 def _seen(run: RunState) -> int:
     return run.seen_ns
+
+
+def _second_recent(plain: object) -> object:
+    """Version 1 was the run alone."""
+    return encoded(KeptRun(msgspec.convert(plain, RunState), {}))
 
 
 def _second_tombstone(plain: object) -> object:

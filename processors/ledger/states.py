@@ -1,7 +1,8 @@
-"""What the ledger remembers: one `RunState` a run, one `StepState` a step of it, one `Tombstone` a run long over.
+"""What the ledger remembers: one `RunState` a run, one `StepState` a step of it; one `KeptRun` a run that ended and may
+still say more; one `Tombstone` a run long over.
 
-Two tables, because a run of thousands of steps touches few of them within a second, and only what was touched is
-written. Nothing here holds an event or a part of its bytes.
+Two tables of what goes on, because a run of thousands of steps touches few of them within a second, and only what was
+touched is written. Nothing here holds an event or a part of its bytes.
 """
 
 from typing import Literal
@@ -85,6 +86,13 @@ class StepState(msgspec.Struct, omit_defaults=True):
     markers: dict[str, int] | None = None
     input_ns: int = 0  # since when inputs are being loaded, an output is being stored
     output_ns: int = 0
+
+
+class KeptRun(msgspec.Struct, array_like=True):
+    """A run that ended lately, and its steps."""
+
+    run: RunState
+    steps: dict[str, StepState]
 
 
 class Tombstone(msgspec.Struct, frozen=True, gc=False, array_like=True):

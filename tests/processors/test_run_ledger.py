@@ -24,12 +24,13 @@ from pipeline.outcomes import (
 from pipeline.runtime.tables import Row
 from pipeline.testing.builders import CHECK_FAILED, INTERRUPTED, SECOND, START_NS, Fault, Log
 from pipeline.testing.context import FakeContext
-from processors.ledger.states import Tombstone
+from processors.ledger.states import KeptRun, Tombstone
 from processors.run_ledger import SPEC, RunLedger, RunLedgerConfig
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
-HOUR = 3600 * SECOND
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
 
 
 def ledger(context: FakeContext | None = None, **options: object) -> RunLedger:
@@ -597,7 +598,64 @@ async def test_what_is_remembered_of_ended_runs_is_bounded() -> None:
         log = Log(f"run-{n:02}", start_ns=START_NS + n * 60 * SECOND).run_start().step_start("a").step_failure("a")
         await follow(log.run_failure() if n % 2 else log.run_success(), by=by)
     sizes = {name: len(table) for name, table in context.memory.tables.items()}
-    assert sizes == {"runs": 0, "recent": 3, "ended": 5, "steps": 3, "calls": 1}
+    assert sizes == {"runs": 0, "recent": 3, "ended": 5, "steps": 0, "calls": 1}
+
+
+async def test_a_run_that_failed_is_one_row_with_its_steps_and_goes_on_from_it() -> None:
+    """Also from version 1, in which its steps stood in their table."""
+    context = FakeContext(shard="test")
+    failed = begun().plan("x", "a").step_start("a").step_start("b").step_success("b").step_failure("a").run_failure()
+    await follow(failed, by=ledger(context))
+    context.memory.checkpoint()
+    now, before = context.memory.restart(), context.memory.restart()
+    (row,) = [row for row in now.stored.values() if row.table == "recent"]
+    kept = msgspec.msgpack.decode(msgspec.msgpack.decode(row.value or b"", type=bytes), type=KeptRun)
+    assert list(kept.steps) == kept.run.steps == ["a", "b"]
+    assert not any(row.table == "steps" for row in now.stored.values())
+    encode = msgspec.msgpack.encode
+    for key, step in kept.steps.items():
+        place = encode(f"run-1\0{key}")
+        before.stored["steps", place] = Row(row.owner, "steps", place, 1, encode(step))
+    before.stored["recent", row.key] = Row(row.owner, "recent", row.key, 1, encode(kept.run))
+    late = (
+        Log(start_ns=START_NS + MINUTE).step_start("c").step_success("c").materialize("x", "a").marker("ENGINE_EVENT")
+    )
+    found = []
+    for memory in (now, before):
+        events = await follow(late, by=ledger(FakeContext(shard="test", state=memory)))
+        memory.checkpoint()
+        assert not any(row.table == "steps" for row in memory.stored.values())
+        found.append(([e.outcomes for e in events], {key: row.value for key, row in memory.stored.items()}))
+    assert found[0] == found[1]
+    assert [type(outcome).__name__ for given in found[0][0] for outcome in given] == ["StepEnded", "AssetMaterialized"]
+
+
+async def test_what_a_call_that_is_undone_did_to_a_run_that_failed_is_undone() -> None:
+    context = FakeContext(shard="test")
+    by = ledger(context)
+    tables = context.memory.tables
+
+    def stored() -> dict[str, dict[object, bytes]]:
+        return {
+            name: {key: msgspec.msgpack.encode(value) for key, value in table.items()}
+            for name, table in tables.items()
+            if name != "calls"
+        }
+
+    await follow(begun().step_start("a").step_start("b"), by=by)
+    late = Log(start_ns=START_NS + MINUTE).step_success("b").step_start("c").step_success("c")
+    for log in (Log(start_ns=START_NS + 5 * SECOND).step_failure("a").run_failure(), late):
+        before = stored()
+        for table in tables.values():
+            table.begin()
+        first = await follow(log, by=by)
+        after = stored()
+        for table in tables.values():
+            table.undo()
+        assert stored() == before != after
+        again = await follow(log, by=by)
+        assert [e.outcomes for e in again] == [e.outcomes for e in first]
+        assert stored() == after
 
 
 async def test_state_follows_when_the_runtime_undoes_a_call() -> None:

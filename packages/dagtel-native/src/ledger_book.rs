@@ -2,7 +2,7 @@
 
 use crate::encoded_rows::EncodedRows;
 use crate::ledger_orders::{Digests, Oldest};
-use crate::ledger_parts::{dict, flag, list, rows, run, step, Done, Now, Parts, Rest};
+use crate::ledger_parts::{dict, flag, list, rows, run, step, text, Done, Now, Parts, Rest};
 use crate::slots::{make, Class};
 use crate::table_rows::TableRows;
 use pyo3::exceptions::PySystemError;
@@ -18,12 +18,11 @@ pub struct Book {
     steps: Py<TableRows>,
     ended: EncodedRows,
     quiet: Oldest,
-    ending: Oldest,
-    first_ending: Py<PyAny>,
     buried: Py<PyAny>,
     touched: Py<PyDict>,
-    keep_ended: usize,
     tombstones: usize,
+    keep_whole: Py<PyAny>,
+    put_whole: Py<PyAny>,
     rows: Py<PyType>,
     run_state: Py<PyType>,
     tombstone: Class,
@@ -33,23 +32,22 @@ pub struct Book {
 impl Book {
     /// `parts`: `Book.parts()`.
     pub fn new(parts: &Bound<'_, PyTuple>, rows: &Bound<'_, PyType>, states: &Bound<'_, PyModule>) -> PyResult<Self> {
-        let (tables, orders, touched, limits, digest) = parts.extract()?;
+        let (tables, orders, touched, tombstones, calls) = parts.extract()?;
         let (runs, recent, steps, ended): (_, _, _, Bound<'_, PyAny>) = tables;
-        let (quiet, ending, first_ending, buried): (Bound<'_, PyAny>, Bound<'_, PyAny>, _, _) = orders;
-        let (keep_ended, tombstones): (Bound<'_, PyAny>, Bound<'_, PyAny>) = limits;
-        let limit = |number: Bound<'_, PyAny>| number.extract().unwrap_or(usize::MAX);
+        let (quiet, buried): (Bound<'_, PyAny>, _) = orders;
+        let (keep_whole, put_whole, digest) = calls;
+        let tombstones: Bound<'_, PyAny> = tombstones;
         Ok(Self {
             runs,
             recent,
             steps,
             ended: EncodedRows::new(&ended)?,
             quiet: Oldest::new(&quiet)?,
-            ending: Oldest::new(&ending)?,
-            first_ending,
             buried,
             touched,
-            keep_ended: limit(keep_ended),
-            tombstones: limit(tombstones),
+            tombstones: tombstones.extract().unwrap_or(usize::MAX),
+            keep_whole,
+            put_whole,
             rows: rows.clone().unbind(),
             run_state: states.getattr("RunState")?.cast_into()?.unbind(),
             tombstone: Class::new(&states.getattr("Tombstone")?.cast_into()?)?,
@@ -57,7 +55,8 @@ impl Book {
         })
     }
 
-    /// The event's run, opened if it is new and fewer than `room` are going on; None for one that is long over.
+    /// The event's run, opened if it is new and fewer than `room` are going on; None for one that is long over. One that
+    /// ended before this call, and not long ago, is Python's to find.
     pub fn found<'py>(
         &self,
         event: &Bound<'py, PyAny>,
@@ -73,14 +72,12 @@ impl Book {
         if runs.__len__(py) >= room {
             return Err(Rest);
         }
-        let known = match runs.edit(run_id)? {
-            Some(run) => Some(run),
-            None => self.recent.get().edit(run_id)?,
-        };
+        let known = runs.edit(run_id)?;
         let is_new = known.is_none();
         let run = match known {
             Some(run) => run,
             None if self.ended.contains(run_id)? => return Ok(None),
+            None if self.recent.get().rows(py).contains(run_id)? => return Err(Rest),
             None => {
                 let fields = [job, at, at, now_ns].map(Bound::as_ptr);
                 let run = make(&self.run_state, py, fields)?.into_bound(py);
@@ -117,7 +114,12 @@ impl Book {
     /// `Book.done`.
     pub fn done(&self, parts: &Parts, py: Python<'_>) -> Done<()> {
         for (run_id, touched) in self.touched.bind(py) {
-            let new = dict(parts.rows.get(&touched, rows::NEW).ok_or(Rest)?)?;
+            let [run, _, _, new] = parts.rows.read(&touched).ok_or(Rest)?;
+            if !text(&parts.run.get(&run, run::STATUS).ok_or(Rest)?)?.is_empty() {
+                self.put_whole.bind(py).call1((run_id, touched))?;
+                continue;
+            }
+            let new = dict(new)?;
             if new.is_empty() {
                 continue;
             }
@@ -149,27 +151,13 @@ impl Book {
     }
 
     /// A run whose status and time are told is over, for good where it succeeded.
-    pub fn end(&self, parts: &Parts, now: &Now<'_, '_>, now_ns: &Bound<'_, PyAny>, succeeded: bool) -> PyResult<()> {
-        let (py, run_id, run) = (now.run.py(), &now.run_id, &now.run);
+    pub fn end(&self, parts: &Parts, now: &Now<'_, '_>, succeeded: bool) -> PyResult<()> {
+        let (run_id, run) = (&now.run_id, &now.run);
         self.runs.get().delete(run_id)?;
         if succeeded {
             return self.bury(parts, run_id, run);
         }
-        let recent = self.recent.get();
-        recent.put(run_id, run)?;
-        self.ending.add(run_id, now_ns, recent.__len__(py))?;
-        while recent.__len__(py) > self.keep_ended {
-            let first = self.first_ending.call0(py)?.into_bound(py);
-            if first.is_none() {
-                break;
-            }
-            let first = first.get_item(1)?;
-            if let Some(run) = recent.rows(py).get_item(&first)? {
-                recent.delete(&first)?;
-                self.bury(parts, &first, &run)?;
-            }
-        }
-        Ok(())
+        self.keep_whole.bind(run.py()).call1((run_id,)).map(drop)
     }
 
     fn bury(&self, parts: &Parts, run_id: &Bound<'_, PyAny>, run: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -65,7 +65,7 @@ impl Parts {
         }
         set(&self.run, &now.run, run::STATUS, &status)?;
         set(&self.run, &now.run, run::SEEN_NS, now_ns)?;
-        book.end(self, now, now_ns, end == End::Success)?;
+        book.end(self, now, end == End::Success)?;
         self.annotated.write(now.event, annotated::OUTCOMES, &told);
         Ok(())
     }
