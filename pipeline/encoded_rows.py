@@ -14,6 +14,7 @@ from pipeline.contract.context import State, Table
 V = TypeVar("V")
 
 _encoder = msgspec.msgpack.Encoder()
+_buffer = bytearray()
 
 
 class EncodedRows(Generic[V]):
@@ -39,7 +40,6 @@ class EncodedRows(Generic[V]):
         self._same: dict[bytes, bytes] = {}
         """Rows put last: of equal ones there is one object. Of most runs of a job the same is known."""
         self._most, self._alike = at_hand, alike
-        self._buffer = bytearray()
 
     def parts(self) -> tuple[object, ...]:
         """What a twin changes as `put` and `delete` do; the same objects always."""
@@ -56,8 +56,7 @@ class EncodedRows(Generic[V]):
         return self._at_hand(key, row, self._decode(row))
 
     def put(self, key: str, value: V) -> None:
-        _encoder.encode_into(value, self._buffer)  # which has grown before
-        row = bytes(self._buffer)
+        row = encoded(value)
         if self._alike:
             row = self._same.setdefault(row, row)
             if len(self._same) > self._alike:
@@ -90,4 +89,5 @@ class EncodedRows(Generic[V]):
 
 def encoded(value: object) -> bytes:
     """As it stands in a row; in `migrate` for the step from plain values to encoded ones."""
-    return bytes(memoryview(_encoder.encode(value)))  # a copy: the encoder's own keeps half as much again for growing
+    _encoder.encode_into(value, _buffer)
+    return bytes(_buffer)  # the encoder's own keeps half as much again for growing

@@ -29,14 +29,14 @@ _TO_BE_PUT = b""
 """Stands in `recent` for a run until the call's end."""
 
 
-class _Run(msgspec.Struct, array_like=True):
+class _Tombstone(msgspec.Struct, array_like=True):
     """The first of what `KeptRun` holds."""
 
-    run: RunState
+    tombstone: Tombstone
 
 
 _decode = msgspec.msgpack.Decoder(KeptRun).decode
-_decode_run = msgspec.msgpack.Decoder(_Run).decode
+_decode_tombstone = msgspec.msgpack.Decoder(_Tombstone).decode
 
 
 class Rows:
@@ -145,7 +145,7 @@ class Book:
         self.runs.delete(run_id)
         if status == "success":
             self._drop(run_id, run)
-            self._bury(run_id, run)
+            self._bury(run_id, _tombstone(run))
         else:
             self._keep_whole(run_id)
 
@@ -171,7 +171,8 @@ class Book:
     def _put_whole(self, run_id: str, rows: Rows) -> None:
         """Put a run that is over, and not long over, with its steps."""
         rows.new.clear()
-        row = encoded(KeptRun(rows.run, {key: rows.steps[key] for key in rows.run.steps if key in rows.steps}))
+        steps = {key: rows.steps[key] for key in rows.run.steps if key in rows.steps}
+        row = encoded(KeptRun(_tombstone(rows.run), rows.run, steps))
         if row != self.recent.get(run_id):
             self.recent.put(run_id, row)
 
@@ -180,22 +181,16 @@ class Book:
         if row is not None:
             rows = self.rows.pop(run_id, None)
             self.recent.delete(run_id)
-            self._bury(run_id, _decode_run(row).run if rows is None else rows.run)
+            self._bury(run_id, _decode_tombstone(row).tombstone if rows is None else _tombstone(rows.run))
 
-    def _bury(self, run_id: str, run: RunState) -> None:
-        counted = b"".join([digest(asset) for asset, state in run.assets.items() if state.made or state.failed])
-        started_ns = run.first_ns if run.started_ns is None else run.started_ns
-        tombstone = Tombstone(
-            run.status or "unfinished", run.job, run.seen_ns, started_ns,
-            run.enqueued_ns, run.starting_ns, run.raised, counted,
-        )  # fmt: skip
+    def _bury(self, run_id: str, tombstone: Tombstone) -> None:
         self.ended.put(run_id, tombstone)
         self._buried.add(tombstone.ended_ns, run_id)
         while len(self.ended) > self._tombstones and (oldest := self._buried.take()) is not None:
             self.ended.delete(oldest)
 
     def _endings(self) -> Iterator[tuple[int, str]]:
-        return ((_decode_run(row).run.seen_ns, run_id) for run_id, row in self.recent.items())
+        return ((_decode_tombstone(row).tombstone.ended_ns, run_id) for run_id, row in self.recent.items())
 
     def _take_in_steps(self) -> None:
         """Those that stood in their table in version 1."""
@@ -259,6 +254,15 @@ def digest(asset: str) -> bytes:
     return blake2b(asset.encode(), digest_size=_DIGEST).digest()
 
 
+def _tombstone(run: RunState) -> Tombstone:
+    counted = b"".join([digest(asset) for asset, state in run.assets.items() if state.made or state.failed])
+    started_ns = run.first_ns if run.started_ns is None else run.started_ns
+    return Tombstone(
+        run.status or "unfinished", run.job, run.seen_ns, started_ns,
+        run.enqueued_ns, run.starting_ns, run.raised, counted,
+    )  # fmt: skip
+
+
 def was_counted(tombstone: Tombstone, asset: str) -> bool:
     """Whether the asset counts as executed in that run already."""
     wanted, counted = digest(asset), tombstone.counted
@@ -274,7 +278,8 @@ def _seen(run: RunState) -> int:
 
 def _second_recent(plain: object) -> object:
     """Version 1 was the run alone."""
-    return encoded(KeptRun(msgspec.convert(plain, RunState), {}))
+    run = msgspec.convert(plain, RunState)
+    return encoded(KeptRun(_tombstone(run), run, {}))
 
 
 def _second_tombstone(plain: object) -> object:

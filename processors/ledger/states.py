@@ -88,13 +88,6 @@ class StepState(msgspec.Struct, omit_defaults=True):
     output_ns: int = 0
 
 
-class KeptRun(msgspec.Struct, array_like=True):
-    """A run that ended lately, and its steps."""
-
-    run: RunState
-    steps: dict[str, StepState]
-
-
 class Tombstone(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A run that is over. `counted` are 4-byte digests of the assets that count as executed in it."""
 
@@ -106,3 +99,11 @@ class Tombstone(msgspec.Struct, frozen=True, gc=False, array_like=True):
     starting_ns: int | None = None
     raised: bool = False
     counted: bytes = b""
+
+
+class KeptRun(msgspec.Struct, array_like=True):
+    """A run that ended lately, and its steps. `tombstone`: what is left of it when it is kept no more."""
+
+    tombstone: Tombstone
+    run: RunState
+    steps: dict[str, StepState]
