@@ -46,10 +46,11 @@ class Changes(msgspec.Struct, frozen=True, gc=False):
         owner, table, version = self.owner, self.table, self.version
         return [Row(owner, table, key, version, value) for key, value in self.encoded()]
 
-    def encoded(self) -> list[tuple[bytes, bytes | None]]:
+    def encoded(self) -> Iterator[tuple[bytes, bytes | None]]:
         """Keys and values as they are stored."""
         encode = self.encode
-        return [(_encode(key), encode(value)) for key, value in zip(self.keys, self.values, strict=True)]
+        for key, value in zip(self.keys, self.values, strict=True):
+            yield _encode(key), encode(value)
 
 
 def noted(value: object) -> bytes | None:
@@ -63,31 +64,27 @@ def encoded(value: object) -> bytes | None:
 
 
 class StateRows(Sequence[StateRow]):
-    """The changed rows of several shards. How many is known; they are made when the first is asked for."""
+    """The changed rows of several shards. How many is known; each is made when it is asked for, each time anew.
+
+    All at once, with what a driver makes of them, 6,000 rows were 4 MiB just when a checkpoint is written.
+    """
 
     def __init__(self, changes: Iterable[tuple[str, Changes]]) -> None:
         self._changes = [(shard, changed) for shard, changed in changes if changed]
-        self._made: list[StateRow] | None = None
         self._count = sum(len(changed) for _, changed in self._changes)
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[StateRow]:
-        return iter(self._all())
+        for shard, changed in self._changes:
+            owner, table, version = changed.owner, changed.table, changed.version
+            for key, value in changed.encoded():
+                yield StateRow(shard, owner, table, key, version, value)
 
     @overload
     def __getitem__(self, at: int) -> StateRow: ...
     @overload
     def __getitem__(self, at: slice) -> list[StateRow]: ...
     def __getitem__(self, at: int | slice) -> StateRow | list[StateRow]:
-        return self._all()[at]
-
-    def _all(self) -> list[StateRow]:
-        if self._made is None:
-            self._made = []
-            for shard, changed in self._changes:
-                owner, table, version = changed.owner, changed.table, changed.version
-                self._made += [StateRow(shard, owner, table, key, version, value) for key, value in changed.encoded()]
-            self._changes = []
-        return self._made
+        return list(self)[at]

@@ -52,8 +52,9 @@ def write(connection: Connection, commit: Commit) -> str | None:
             if found.get(shard) != epoch:
                 return shard
     _run(connection, _POSITIONS, [(source, _encode(position)) for source, position in stored_positions(commit)])
-    _run(connection, _KEPT, [(r.shard, r.owner, r.name, r.key, r.version, r.value) for r in commit.rows if _is_kept(r)])
-    _run(connection, _GONE, [(r.shard, r.owner, r.name, r.key) for r in commit.rows if not _is_kept(r)])
+    rows = list(commit.rows)  # each time they are asked for they are made anew
+    _run(connection, _KEPT, [(r.shard, r.owner, r.name, r.key, r.version, r.value) for r in rows if _is_kept(r)])
+    _run(connection, _GONE, [(r.shard, r.owner, r.name, r.key) for r in rows if not _is_kept(r)])
     outbox = [
         (r.id, r.exporter, len(r.payload.body), _encode(r.payload), r.shard, commit.epochs.get(r.shard, 0))
         for r in commit.outbox

@@ -8,14 +8,14 @@ bytearray and finds none, which takes 0.3 µs: so keys and values are bytearrays
 """
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Final, TypeAlias
 
 import msgspec
 
 from pipeline.store.records import Commit, plain_letter, stored_positions
-from pipeline.store.transaction import Value, marks
+from pipeline.store.transaction import Value
 
 MOST_ROWS: Final = 512
 """Of one statement, a power of two. Preparing one takes a time that grows with the square of its rows, and what it may
@@ -38,13 +38,14 @@ class _Rows:
 
     def __init__(self, text: str, width: int) -> None:
         self._text, self._width = text, width
+        self.most = MOST_ROWS * width
+        """Values of one statement."""
         self.sized = cache(self._of_size)
 
     def run(self, connection: sqlite3.Connection, values: list[Value], before: Sequence[Value] = ()) -> None:
         """Run it on rows laid one behind another, `before` them what stands before `{rows}`. The list is used up."""
-        most = MOST_ROWS * self._width
-        for start in range(0, len(values), most):
-            part = values[start : start + most] if len(values) > most else values
+        for start in range(0, len(values), self.most):
+            part = values[start : start + self.most] if len(values) > self.most else values
             count = len(part) // self._width
             size = 1 << (count - 1).bit_length()
             part.extend([_NOTHING] * ((size - count) * self._width))
@@ -159,28 +160,39 @@ def _write_outbox(connection: sqlite3.Connection, commit: Commit) -> None:
 
 
 def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:
+    """As many at once as a statement takes: see `StateRows`."""
     kept: list[Value] = []
     gone: dict[int, list[Value]] = {}
-    numbers = _numbers(connection, {row.shard for row in commit.rows})
+    numbers: dict[_Table, int] = {}
+    shards: set[str] = set()
     for row in commit.rows:
+        if row.shard not in shards:
+            shards.add(row.shard)
+            numbers |= _numbers(connection, row.shard)
         table = row.shard, row.owner, row.name
         number = numbers.get(table)
         if number is None:
             number = numbers[table] = _new_number(connection, table)
-        if row.value is None:
-            gone.setdefault(number, []).append(bytearray(row.key))
-        else:
+        if row.value is not None:
             kept += (number, bytearray(row.key), row.version, bytearray(row.value))
+            if len(kept) >= _KEPT.most:
+                _KEPT.run(connection, kept)
+                kept = []
+            continue
+        keys = gone.setdefault(number, [])
+        keys.append(bytearray(row.key))
+        if len(keys) >= GONE.most:
+            GONE.run(connection, gone.pop(number), (number,))
     if kept:
         _KEPT.run(connection, kept)
     for number, keys in gone.items():
         GONE.run(connection, keys, (number,))
 
 
-def _numbers(connection: sqlite3.Connection, shards: Collection[str]) -> dict[_Table, int]:
-    """By what the rows of these shards name their tables."""
-    chosen = f"SELECT shard, owner, name, id FROM state_tables WHERE shard IN ({marks(shards)})"  # noqa: S608  # marks
-    return {(shard, owner, name): id for shard, owner, name, id in connection.execute(chosen, list(shards))}
+def _numbers(connection: sqlite3.Connection, shard: str) -> dict[_Table, int]:
+    """By what the rows of the shard name their tables."""
+    chosen = "SELECT owner, name, id FROM state_tables WHERE shard = ?"
+    return {(shard, owner, name): id for owner, name, id in connection.execute(chosen, (shard,))}
 
 
 def _new_number(connection: sqlite3.Connection, table: _Table) -> int:
