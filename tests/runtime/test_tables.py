@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import StateError
+from pipeline.runtime.changes import StateRows
 from pipeline.runtime.tables import StateTable
+from pipeline.store.state import StateRow
 
 
 class Count(msgspec.Struct):
@@ -161,3 +163,30 @@ def test_newer_values_and_gaps_in_the_way_up_are_refused() -> None:
 def test_a_damaged_value_is_named() -> None:
     with pytest.raises(StateError, match=r"processors\.test, table counts: a stored value is damaged"):
         table().load([(msgspec.msgpack.encode("a"), 1, b"\xc1")], {})
+
+
+def test_the_rows_of_a_checkpoint_are_the_same_each_time_whatever_came_since() -> None:
+    """A commit that failed is written again."""
+    edited, still = table(), StateTable("processors.test", "moments", str, int, 1)
+    edited.begin()
+    edited.put("a", Count(1))
+    still.put("a", 1)
+    still.put("b", 2)
+    still.take_changes()
+    still.delete("b")
+    still.put("a", 3)
+    rows = StateRows([("s", edited.take_changes()), ("s", table().take_changes()), ("t", still.take_changes())])
+    edited.begin()
+    assert (value := edited.edit("a")) is not None
+    value.n = 9
+    still.put("a", 4)
+    a, b = (msgspec.msgpack.encode(key) for key in "ab")
+    expected = [
+        StateRow("s", "processors.test", "counts", a, 1, msgspec.msgpack.encode(Count(1))),
+        StateRow("t", "processors.test", "moments", b, 1, None),
+        StateRow("t", "processors.test", "moments", a, 1, msgspec.msgpack.encode(3)),
+    ]
+    assert len(rows) == 3
+    assert list(rows) == list(rows) == expected
+    assert rows[0] == expected[0]
+    assert rows[1:] == expected[1:]

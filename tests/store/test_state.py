@@ -48,6 +48,27 @@ def test_what_is_committed_is_there_after_a_restart(opens: Opens) -> None:
     again.close()
 
 
+def test_rows_of_more_than_a_statement_takes_are_all_there_and_all_gone(opens: Opens) -> None:
+    store = opens()
+    epochs = {shard: store.take_shard(shard).epoch for shard in ("s", "t")}
+    tables = [(shard, name) for shard in ("s", "t") for name in ("lives", "past")]
+    keys = [b"%d" % n for n in range(1100)]
+
+    def rows(value: bytes | None) -> list[StateRow]:
+        return [StateRow(shard, "processors.dedup", name, key, 1, value) for key in keys for shard, name in tables]
+
+    store.commit(Commit(epochs=epochs, rows=rows(b"v")))
+    every = sorted((key, 1, b"v") for key in keys)
+    found = store.take_shard("s").rows, store.take_shard("t").rows
+    for by_table in found:
+        assert {name: sorted(stored) for (_, name), stored in by_table.items()} == {"lives": every, "past": every}
+    epochs = {shard: store.take_shard(shard).epoch for shard in ("s", "t")}
+    store.commit(Commit(epochs=epochs, rows=[*rows(None), row(b"left", b"w")]))
+    assert store.take_shard("s").rows == {("processors.dedup", "lives"): [(b"left", 1, b"w")]}
+    assert store.take_shard("t").rows == {}
+    store.close()
+
+
 def test_payloads_of_more_bytes_than_a_statement_takes_are_all_there(opens: Opens) -> None:
     store = opens()
     epoch = store.take_shard("s").epoch
