@@ -8,14 +8,14 @@ bytearray and finds none, which takes 0.3 µs: so keys and values are bytearrays
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Final, TypeAlias
 
 import msgspec
 
 from pipeline.store.records import Commit, plain_letter, stored_positions
-from pipeline.store.transaction import Value
+from pipeline.store.transaction import Value, marks
 
 MOST_ROWS: Final = 512
 """Of one statement, a power of two. Preparing one takes a time that grows with the square of its rows, and what it may
@@ -163,12 +163,12 @@ def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:
     """As many at once as a statement takes: see `StateRows`."""
     kept: list[Value] = []
     gone: dict[int, list[Value]] = {}
-    numbers: dict[_Table, int] = {}
-    shards: set[str] = set()
+    shards = set(commit.epochs)
+    numbers = _numbers(connection, shards)
     for row in commit.rows:
         if row.shard not in shards:
             shards.add(row.shard)
-            numbers |= _numbers(connection, row.shard)
+            numbers |= _numbers(connection, {row.shard})
         table = row.shard, row.owner, row.name
         number = numbers.get(table)
         if number is None:
@@ -189,10 +189,10 @@ def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:
         GONE.run(connection, keys, (number,))
 
 
-def _numbers(connection: sqlite3.Connection, shard: str) -> dict[_Table, int]:
-    """By what the rows of the shard name their tables."""
-    chosen = "SELECT owner, name, id FROM state_tables WHERE shard = ?"
-    return {(shard, owner, name): id for owner, name, id in connection.execute(chosen, (shard,))}
+def _numbers(connection: sqlite3.Connection, shards: Collection[str]) -> dict[_Table, int]:
+    """By what the rows of these shards name their tables."""
+    chosen = f"SELECT shard, owner, name, id FROM state_tables WHERE shard IN ({marks(shards)})"  # noqa: S608  # marks
+    return {(shard, owner, name): id for shard, owner, name, id in connection.execute(chosen, list(shards))}
 
 
 def _new_number(connection: sqlite3.Connection, table: _Table) -> int:
