@@ -1,8 +1,8 @@
 """The runs that the ledger knows: going on, ended lately, long over. Bounded, and the same after a restart.
 
 A run that succeeded shrinks to a tombstone at once. One that failed, was cancelled or was closed as unfinished is kept
-whole for a while, as one row with its steps: its worker may still be alive and say more. Tombstones tell a repeat, or a
-late word, from a new run.
+whole for a while, as one row with its steps if they are few: its worker may still be alive and say more. Tombstones
+tell a repeat, or a late word, from a new run.
 
 Rows are cached for one call and the orders in memory follow the tables; when the runtime undoes a call, the tables go
 back and these must too. So each call first leaves a number in a table: if it is not found again, everything is rebuilt.
@@ -25,33 +25,37 @@ from processors.ledger.order import Oldest
 from processors.ledger.states import KeptRun, RunState, StepState, Tombstone
 
 _DIGEST = 4
+_FEW = 256
+"""Steps that a row takes: each time its run is heard of again, all of them are read and written."""
 _TO_BE_PUT = b""
 """Stands in `recent` for a run until the call's end."""
 
 
-class _Tombstone(msgspec.Struct, array_like=True):
+class _Head(msgspec.Struct, array_like=True):
     """The first of what `KeptRun` holds."""
 
     tombstone: Tombstone
+    apart: bool
 
 
 _decode = msgspec.msgpack.Decoder(KeptRun).decode
-_decode_tombstone = msgspec.msgpack.Decoder(_Tombstone).decode
+_decode_head = msgspec.msgpack.Decoder(_Head).decode
 
 
 class Rows:
     """A run and the steps of it that the present call has touched, all to be changed in place.
 
-    `opened`: by this call, or once it is over, so that no step of it is in the table. `new`: steps that are not in the
-    table yet.
+    `opened`: by this call, so that no step of it was known before. `new`: steps that are not in the table yet.
+    `together`: the run is over and its steps, all in `steps`, are of its row.
     """
 
-    __slots__ = ("new", "opened", "run", "steps")
+    __slots__ = ("new", "opened", "run", "steps", "together")
 
     def __init__(self, run: RunState, opened: bool) -> None:
         self.run, self.opened = run, opened
         self.steps: dict[str, StepState] = {}
         self.new: dict[str, StepState] = {}
+        self.together = False
 
 
 class Book:
@@ -60,14 +64,13 @@ class Book:
     def __init__(self, state: State, keep_ended: int, tombstones: int) -> None:
         self._keep_ended, self._tombstones = keep_ended, tombstones
         self.runs: Table[str, RunState] = state.table("runs", str, RunState, version=1)
-        # Of version 1 a row was the run, and its steps stayed in their table: thirteen rows of a run of a dozen steps.
+        # Of version 1 a row was the run, and its steps were always apart: thirteen rows of a run of a dozen steps.
         self.recent: Table[str, bytes] = state.table("recent", str, bytes, 2, {1: _second_recent})
         # Of version 1 a row was the tombstone, not its encoding: 450 bytes of memory with its key, and 250 now.
         self.ended = EncodedRows(state, "ended", Tombstone, 2, {1: _second_tombstone}, at_hand=256)
         self._steps: Table[str, StepState] = state.table("steps", str, StepState, version=1)
         self._calls: Table[str, int] = state.table("calls", str, int, version=1)
         self._calls_made = self._calls.get("made") or 0
-        self._take_in_steps()
         self._quiet = Oldest(self.runs, _seen)
         self._ending = Ages(self._endings())
         self._buried = Ages(self._ages())
@@ -88,14 +91,16 @@ class Book:
 
     def done(self) -> None:
         """A call ends: all it did is in the tables from now on."""
-        put = self._steps.put
         for run_id, rows in self.rows.items():
             if rows.run.status:
                 self._put_whole(run_id, rows)
             elif rows.new:
-                for key, step in rows.new.items():
-                    put(f"{run_id}\0{key}", step)
-                rows.new.clear()
+                self._put_new(run_id, rows)
+
+    def _put_new(self, run_id: str, rows: Rows) -> None:
+        for key, step in rows.new.items():
+            self._steps.put(f"{run_id}\0{key}", step)
+        rows.new.clear()
 
     def check(self) -> None:
         """Rebuild the orders if a call was undone."""
@@ -116,8 +121,8 @@ class Book:
                 rows = self.rows[run_id] = Rows(run, opened=False)
             elif (row := self.recent.get(run_id)) is not None:
                 kept = _decode(row)
-                rows = self.rows[run_id] = Rows(kept.run, opened=True)
-                rows.steps = kept.steps
+                rows = self.rows[run_id] = Rows(kept.run, opened=False)
+                rows.steps, rows.together = kept.steps, not kept.apart
         return rows
 
     def open(self, event: Event) -> Rows:
@@ -150,9 +155,10 @@ class Book:
             self._keep_whole(run_id)
 
     def _keep_whole(self, run_id: str) -> None:
-        """A run that is over, and whose worker may say more: its steps leave their table, to be put with it."""
+        """A run that is over, and whose worker may say more. If its steps are few they leave their table."""
         rows = self.rows[run_id]
-        self._take_steps(run_id, rows)
+        if len(rows.run.steps) <= _FEW:
+            self._take_steps(run_id, rows)
         self.recent.put(run_id, _TO_BE_PUT)
         self._ending.add(rows.run.seen_ns, run_id)
         while len(self.recent) > self._keep_ended and (oldest := self._ending.take()) is not None:
@@ -166,22 +172,35 @@ class Book:
                     rows.steps[key] = step
                     self._steps.delete(f"{run_id}\0{key}")
         rows.new.clear()
-        rows.opened = True
+        rows.together = True
 
     def _put_whole(self, run_id: str, rows: Rows) -> None:
-        """Put a run that is over, and not long over, with its steps."""
-        rows.new.clear()
-        steps = {key: rows.steps[key] for key in rows.run.steps if key in rows.steps}
-        row = encoded(KeptRun(_tombstone(rows.run), rows.run, steps))
+        """Put a run that is over, and not long over, and its steps."""
+        kept = KeptRun(_tombstone(rows.run), not rows.together, rows.run)
+        if rows.together:
+            rows.new.clear()
+            kept.steps = {key: rows.steps[key] for key in rows.run.steps if key in rows.steps}
+        else:
+            self._put_new(run_id, rows)
+        row = encoded(kept)
         if row != self.recent.get(run_id):
             self.recent.put(run_id, row)
 
     def _shrink(self, run_id: str) -> None:
         row = self.recent.get(run_id)
-        if row is not None:
-            rows = self.rows.pop(run_id, None)
-            self.recent.delete(run_id)
-            self._bury(run_id, _decode_tombstone(row).tombstone if rows is None else _tombstone(rows.run))
+        if row is None:
+            return
+        self.recent.delete(run_id)
+        rows = self.rows.get(run_id)
+        if rows is not None:
+            tombstone, apart, run = _tombstone(rows.run), not rows.together, rows.run
+        else:
+            head = _decode_head(row)
+            tombstone, apart, run = head.tombstone, head.apart, None
+        if apart:
+            self._drop(run_id, run or _decode(row).run)
+        self.rows.pop(run_id, None)
+        self._bury(run_id, tombstone)
 
     def _bury(self, run_id: str, tombstone: Tombstone) -> None:
         self.ended.put(run_id, tombstone)
@@ -190,16 +209,7 @@ class Book:
             self.ended.delete(oldest)
 
     def _endings(self) -> Iterator[tuple[int, str]]:
-        return ((_decode_tombstone(row).tombstone.ended_ns, run_id) for run_id, row in self.recent.items())
-
-    def _take_in_steps(self) -> None:
-        """Those that stood in their table in version 1."""
-        for run_id, row in list(self.recent.items()):
-            kept = _decode(row)
-            if kept.run.steps and not kept.steps:
-                rows = Rows(kept.run, opened=False)
-                self._take_steps(run_id, rows)
-                self._put_whole(run_id, rows)
+        return ((_decode_head(row).tombstone.ended_ns, run_id) for run_id, row in self.recent.items())
 
     def _ages(self) -> Iterator[tuple[int, str]]:
         return ((tombstone.ended_ns, run_id) for run_id, tombstone in self.ended.items())
@@ -279,7 +289,7 @@ def _seen(run: RunState) -> int:
 def _second_recent(plain: object) -> object:
     """Version 1 was the run alone."""
     run = msgspec.convert(plain, RunState)
-    return encoded(KeptRun(_tombstone(run), run, {}))
+    return encoded(KeptRun(_tombstone(run), True, run))
 
 
 def _second_tombstone(plain: object) -> object:

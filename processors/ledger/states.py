@@ -102,8 +102,10 @@ class Tombstone(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class KeptRun(msgspec.Struct, array_like=True):
-    """A run that ended lately, and its steps. `tombstone`: what is left of it when it is kept no more."""
+    """A run that ended lately. `tombstone`: what is left of it when it is kept no more. Its steps, or where they are
+    `apart` none: they are rows of their own."""
 
     tombstone: Tombstone
+    apart: bool
     run: RunState
-    steps: dict[str, StepState]
+    steps: dict[str, StepState] = {}

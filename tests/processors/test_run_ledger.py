@@ -1,10 +1,12 @@
 """What the ledger says of each way in which a run can go."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
 import pytest
+from pytest import MonkeyPatch
 
 from pipeline import outcomes as o
 from pipeline.batch import Batch
@@ -23,7 +25,8 @@ from pipeline.outcomes import (
 )
 from pipeline.runtime.tables import Row
 from pipeline.testing.builders import CHECK_FAILED, INTERRUPTED, SECOND, START_NS, Fault, Log
-from pipeline.testing.context import FakeContext
+from pipeline.testing.context import FakeContext, MemoryState
+from processors.ledger import book
 from processors.ledger.states import KeptRun, Tombstone
 from processors.run_ledger import SPEC, RunLedger, RunLedgerConfig
 
@@ -601,36 +604,56 @@ async def test_what_is_remembered_of_ended_runs_is_bounded() -> None:
     assert sizes == {"runs": 0, "recent": 3, "ended": 5, "steps": 0, "calls": 1}
 
 
-async def test_a_run_that_failed_is_one_row_with_its_steps_and_goes_on_from_it() -> None:
-    """Also from version 1, in which its steps stood in their table."""
-    context = FakeContext(shard="test")
+async def test_a_run_that_failed_is_one_row_with_its_steps_and_goes_on_from_it(monkeypatch: MonkeyPatch) -> None:
+    """Or, where they are many, and from version 1, its steps are rows of their own."""
     failed = begun().plan("x", "a").step_start("a").step_start("b").step_success("b").step_failure("a").run_failure()
-    await follow(failed, by=ledger(context))
-    context.memory.checkpoint()
-    now, before = context.memory.restart(), context.memory.restart()
-    (row,) = [row for row in now.stored.values() if row.table == "recent"]
-    kept = msgspec.msgpack.decode(msgspec.msgpack.decode(row.value or b"", type=bytes), type=KeptRun)
-    assert list(kept.steps) == kept.run.steps == ["a", "b"]
-    assert not any(row.table == "steps" for row in now.stored.values())
-    encode = msgspec.msgpack.encode
-    for key, step in kept.steps.items():
-        place = encode(f"run-1\0{key}")
-        before.stored["steps", place] = Row(row.owner, "steps", place, 1, encode(step))
-    before.stored["recent", row.key] = Row(row.owner, "recent", row.key, 1, encode(kept.run))
     late = (
         Log(start_ns=START_NS + MINUTE).step_start("c").step_success("c").materialize("x", "a").marker("ENGINE_EVENT")
     )
-    found = []
-    for memory in (now, before):
-        events = await follow(late, by=ledger(FakeContext(shard="test", state=memory)))
+    last = Log(start_ns=START_NS + HOUR).step_success("b").step_success("c").step_start("d").step_success("d")
+    other = Log("run-2", start_ns=START_NS + 2 * HOUR).run_start().run_failure()
+    together, apart = FakeContext(shard="test"), FakeContext(shard="test")
+    await follow(failed, by=ledger(together))
+    with monkeypatch.context() as patched:
+        patched.setattr(book, "_FEW", 1)
+        await follow(failed, by=ledger(apart))
+    for context in (together, apart):
+        context.memory.checkpoint()
+    now, many, first = together.memory.restart(), apart.memory.restart(), apart.memory.restart()
+    (row,) = [row for row in now.stored.values() if row.table == "recent"]
+    kept = msgspec.msgpack.decode(msgspec.msgpack.decode(row.value or b"", type=bytes), type=KeptRun)
+    assert list(kept.steps) == kept.run.steps == ["a", "b"]
+    first.stored["recent", row.key] = Row(row.owner, "recent", row.key, 1, msgspec.msgpack.encode(kept.run))
+
+    def rows(memory: MemoryState) -> dict[str, int]:
         memory.checkpoint()
-        assert not any(row.table == "steps" for row in memory.stored.values())
-        found.append(([e.outcomes for e in events], {key: row.value for key, row in memory.stored.items()}))
-    assert found[0] == found[1]
-    assert [type(outcome).__name__ for given in found[0][0] for outcome in given] == ["StepEnded", "AssetMaterialized"]
+        counted = Counter(row.table for row in memory.stored.values())
+        return {table: counted[table] for table in ("recent", "steps", "ended")}
+
+    found = []
+    for memory, steps in ((now, 0), (many, 2), (first, 2)):
+        assert Counter(row.table for row in memory.stored.values())["steps"] == steps
+        by = ledger(FakeContext(shard="test", state=memory), keep_ended=1)
+        events = await follow(late, by=by)
+        assert rows(memory) == {"recent": 1, "steps": steps and 3, "ended": 0}
+        again = memory.restart()
+        by = ledger(FakeContext(shard="test", state=again), keep_ended=1)
+        events += await follow(last, by=by)
+        assert rows(again) == {"recent": 1, "steps": steps and 4, "ended": 0}
+        events += await follow(other, by=by)
+        assert rows(again) == {"recent": 1, "steps": 0, "ended": 1}
+        tombstones = [row.value for row in again.stored.values() if row.table == "ended"]
+        found.append(([e.outcomes for e in events], tombstones))
+    assert found[0] == found[1] == found[2]
+    told = [type(outcome).__name__ for given in found[0][0] for outcome in given]
+    assert told == ["StepEnded", "AssetMaterialized", "StepEnded", "RunEnded"]
 
 
-async def test_what_a_call_that_is_undone_did_to_a_run_that_failed_is_undone() -> None:
+@pytest.mark.parametrize("few", [1, 256])
+async def test_what_a_call_that_is_undone_did_to_a_run_that_failed_is_undone(
+    few: int, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "_FEW", few)
     context = FakeContext(shard="test")
     by = ledger(context)
     tables = context.memory.tables
