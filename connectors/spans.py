@@ -12,12 +12,12 @@ a run; a run that has ended leaves a tombstone, so that what follows it (events 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from heapq import nsmallest
 from typing import Final, get_args
 
 import msgspec
 
 from connectors import span_shapes as shapes
+from connectors.ended_runs import EndedRuns
 from pipeline import names
 from pipeline.batch import Batch
 from pipeline.components import ConnectorSpec, Context, Table
@@ -89,7 +89,7 @@ class OpenRun(msgspec.Struct):
 class Spans:
     """The connector."""
 
-    def __init__(self, config: SpansConfig, runs: Table[str, OpenRun], ended: Table[str, int]) -> None:
+    def __init__(self, config: SpansConfig, runs: Table[str, OpenRun], ended: EndedRuns) -> None:
         self._config, self._runs, self._ended = config, runs, ended
         self._resource = lru_cache(maxsize=1024)(lambda code_location: _resource(config, code_location))
         self._twin = _twin(config, runs, ended, self._resource) if HAS_NATIVE else None
@@ -97,7 +97,7 @@ class Spans:
     async def process(self, batch: Batch[Event]) -> Sequence[Span]:
         """The spans of what has ended in this batch."""
         if self._twin is not None:
-            return self._twin.process(batch.items, self._take, self._bury)
+            return self._twin.process(batch.items, self._take, self._ended.add)
         spans: list[Span] = []
         take, ours = self._take, _OURS
         for event in batch.items:
@@ -155,7 +155,7 @@ class Spans:
             self._runs.delete(ended.run)
         if ended.late or ended.run in self._ended:
             return
-        self._bury(ended.run, event.now_ns)
+        self._ended.add(ended.run, event.now_ns)
         resource, waiting = self._resource_of(event), _joined(left)
         url = self._config.run_url.replace("{run_id}", ended.run)
         root = shapes.run_span(ended, event.run, resource, waiting.events, url, self._config.run_tags)
@@ -189,13 +189,6 @@ class Spans:
         open_run = self._runs.edit(run)
         return open_run.attempts.pop(attempt) if open_run is not None else Waiting()
 
-    def _bury(self, run: str, now_ns: int) -> None:
-        if len(self._ended) >= MAX_ENDED:
-            oldest = nsmallest(MAX_ENDED // 8, self._ended.items(), key=lambda item: item[1])
-            for buried, _ in oldest:
-                self._ended.delete(buried)
-        self._ended.put(run, now_ns)
-
     def _resource_of(self, event: Event) -> Labels:
         return self._resource(event.run.code_location if event.run is not None else "")
 
@@ -220,7 +213,7 @@ def _lighter(ended: InnerEnded) -> InnerEnded:
 
 
 def _twin(
-    config: SpansConfig, runs: Table[str, OpenRun], ended: Table[str, int], resource: Callable[[str], Labels]
+    config: SpansConfig, runs: Table[str, OpenRun], ended: EndedRuns, resource: Callable[[str], Labels]
 ) -> "native.SpanMaker":
     return native.SpanMaker(
         Event,
@@ -255,8 +248,7 @@ def _resource(config: SpansConfig, code_location: str) -> Labels:
 @asynccontextmanager
 async def build(config: SpansConfig, context: Context) -> AsyncIterator[Spans]:
     runs = context.state.table("runs", str, OpenRun, version=1)
-    ended = context.state.table("ended", str, int, version=1)
-    yield Spans(config, runs, ended)
+    yield Spans(config, runs, EndedRuns(context.state, MAX_ENDED))
 
 
 SPEC = ConnectorSpec("spans", SpansConfig, build, Signal.EVENTS, Signal.TRACES, needs=("run_ledger",))

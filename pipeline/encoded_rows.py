@@ -64,6 +64,16 @@ class EncodedRows(Generic[V]):
         self._rows.put(key, row)
         self._at_hand(key, row, value)
 
+    def take(self, key: str) -> bytes | None:
+        """The row as it stands, which leaves. None when there is none."""
+        row = self._rows.get(key)
+        self.delete(key)
+        return row
+
+    def read(self, row: bytes) -> V:
+        """The value of a row that was taken."""
+        return self._decode(row)
+
     def delete(self, key: str) -> None:
         """Remove it; a key that is not there is fine."""
         self._rows.delete(key)

@@ -16,7 +16,7 @@ except ImportError:
     _FOUND = ""
     native = None  # type: ignore[assignment]  # asked for by HAS_NATIVE
 
-VERSION: Final = "0.4.0"
+VERSION: Final = "0.5.0"
 """The one that fits: twins know the fields of our Structs."""
 
 _IS_WANTED: Final = os.environ.get("DAGTEL_NATIVE", "1") != "0"

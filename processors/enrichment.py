@@ -72,7 +72,8 @@ class EnrichmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     enrichment_wait: Duration = Duration("500ms")
     """How long the first events wait for the webserver's first answer."""
     max_runs: int = 20000
-    """Runs that are remembered at most, for each shard; the oldest are forgotten first."""
+    """Runs going on that are remembered at most, for each shard; the oldest are forgotten first. Of runs that have
+    ended the last 1,000 are, too, but no more than these."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Path and message of each fault."""
@@ -89,15 +90,16 @@ class EnrichmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class Enrichment:
     """Partition-scoped. A run's facts are one object for all its events."""
 
-    def __init__(self, runs: KnownRuns, assets: KnownAssets, *, headers: bool, asks: bool) -> None:
-        self._runs, self._assets, self._headers, self._asks = runs, assets, headers, asks
+    def __init__(self, runs: KnownRuns, assets: KnownAssets, *, headers: bool) -> None:
+        self._runs, self._assets, self._headers = runs, assets, headers
 
     async def process(self, batch: Batch[Event], /) -> Batch[Event]:
         """The same events, with `run` and `catalog`."""
-        catalog, headers, asks, runs = self._assets.catalog, self._headers, self._asks, self._runs
+        catalog, headers, runs = self._assets.catalog, self._headers, self._runs
         items = batch.items
+        runs.begin()
         if _twin is not None:
-            items = items[_twin.enrich(items, catalog, runs, headers, asks) :]
+            items = items[_twin.enrich(items, catalog, runs, headers) :]
         forgotten = runs.forgotten
         seen: dict[str, tuple[bytes, RunFacts | None]] = {}
         for event in items:
@@ -110,13 +112,8 @@ class Enrichment:
                 if name != HEADER:
                     header = _header(carried)
             known = seen.get(run_id)
-            # What can change a run's facts: a new header, its first event and, where storage is asked, its last.
-            if (
-                known is None
-                or known[0] != header
-                or event.detail.__class__ is RunQueued
-                or (asks and event.type in ENDS)
-            ):
+            # What can change a run's facts, or how long they are remembered: a new header, its first event, its last.
+            if known is None or known[0] != header or event.detail.__class__ is RunQueued or event.type in ENDS:
                 known = header, runs.facts(event, header)
                 if runs.forgotten != forgotten:
                     seen, forgotten = {}, runs.forgotten
@@ -151,7 +148,7 @@ async def build(config: EnrichmentConfig, context: Context) -> AsyncIterator[Pro
         context.side_input(
             f"runs {context.shard}", storage.interval, partial(_look_up, runs, rows), partial(_answered, runs), wait_s=0
         )
-    yield Enrichment(runs, assets, headers=config.headers, asks=asks)
+    yield Enrichment(runs, assets, headers=config.headers)
 
 
 def _sources(

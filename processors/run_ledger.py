@@ -31,7 +31,7 @@ class RunLedgerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """A run of which nothing is heard for so long is closed as unfinished. Its true end, if it comes, is told as a
     late one: in logs and metrics, without a second span."""
     tombstones: int = 100_000
-    """Ended runs that are remembered, so that late events and repeats are not taken for a new run; some 250 bytes
+    """Ended runs that are remembered, so that late events and repeats are not taken for a new run; some 70 bytes
     each."""
     keep_ended: int = 256
     """Of these, failed and cancelled runs that are remembered whole, because their worker may still say more."""

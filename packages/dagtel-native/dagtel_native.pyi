@@ -93,9 +93,7 @@ class KnownRuns(Protocol):
 
 class Enricher:
     def __init__(self, kinds: ModuleType, header: str, ends: Sequence[str]) -> None: ...
-    def enrich(
-        self, events: Sequence[Event], catalog: Catalog | None, runs: KnownRuns, headers: bool, asks: bool
-    ) -> int: ...
+    def enrich(self, events: Sequence[Event], catalog: Catalog | None, runs: KnownRuns, headers: bool) -> int: ...
 
 class Stamps:
     def __init__(self, event: type[Event]) -> None: ...
@@ -133,6 +131,10 @@ class OtlpSpans:
     def __init__(self, kinds: ModuleType, scope: str) -> None: ...
     def request(self, spans: Sequence[Span]) -> bytes | None: ...
 
+class EndedRuns(Protocol):
+    def __contains__(self, run: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+
 class SpanMaker:
     def __init__(
         self,
@@ -143,7 +145,7 @@ class SpanMaker:
         waiting: type[Any],
         open_run: type[Any],
         runs: Table[str, Any],
-        ended: Table[str, int],
+        ended: EndedRuns,
         resource: Callable[[str], Labels],
         trace_id: Callable[[str], str],
         run_url: str,

@@ -2,7 +2,7 @@
 
 A run that succeeded shrinks to a tombstone at once. One that failed, was cancelled or was closed as unfinished is kept
 whole for a while, as one row with its steps if they are few: its worker may still be alive and say more. Tombstones
-tell a repeat, or a late word, from a new run.
+tell a repeat, or a late word, from a new run; old ones lie many in a row (`PackedRows`).
 
 Rows are cached for one call and the orders in memory follow the tables; when the runtime undoes a call, the tables go
 back and these must too. So each call first leaves a number in a table: if it is not found again, everything is rebuilt.
@@ -19,6 +19,7 @@ from pipeline.components import State, Table
 from pipeline.encoded_rows import EncodedRows, encoded
 from pipeline.events import Event
 from pipeline.outcomes import RunStatus
+from pipeline.packed_rows import TOGETHER, PackedRows
 from processors.ledger.ages import Ages
 from processors.ledger.assets import assets_of
 from processors.ledger.order import Oldest
@@ -29,6 +30,8 @@ _FEW = 256
 """Steps that a row takes: each time its run is heard of again, all of them are read and written."""
 _TO_BE_PUT = b""
 """Stands in `recent` for a run until the call's end."""
+_APART = 1024
+"""Tombstones that are rows of their own, those of the runs that ended last: what is still said of a run comes soon."""
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -59,10 +62,10 @@ class Rows:
 
 
 class Book:
-    """Tables `runs`, `recent`, `ended`, `steps`, `calls`."""
+    """Tables `runs`, `recent`, `ended`, `graves`, `steps`, `calls`."""
 
     def __init__(self, state: State, keep_ended: int, tombstones: int) -> None:
-        self._keep_ended, self._tombstones = keep_ended, tombstones
+        self._keep_ended = keep_ended
         self.runs: Table[str, RunState] = state.table("runs", str, RunState, version=1)
         # Of version 1 a row was the run, and its steps were always apart: thirteen rows of a run of a dozen steps.
         self.recent: Table[str, bytes] = state.table("recent", str, bytes, 2, {1: _second_recent})
@@ -74,13 +77,16 @@ class Book:
         self._quiet = Oldest(self.runs, _seen)
         self._ending = Ages(self._endings())
         self._buried = Ages(self._ages())
+        packed = max(0, tombstones - _APART - TOGETHER) // TOGETHER
+        self._graves = PackedRows(state, "graves", packed)
+        self._apart = _APART + TOGETHER - 1 if packed else tombstones
         self.rows: dict[str, Rows] = {}
 
     def parts(self) -> tuple[object, ...]:
         """What the twin changes as the methods here do, and calls; the same objects always."""
         tables = (self.runs, self.recent, self._steps, self.ended.parts())
-        calls = (self._keep_whole, self._put_whole, digest)
-        return (tables, (self._quiet.parts(), self._buried), self.rows, self._tombstones, calls)
+        calls = (self._keep_whole, self._put_whole, self._graves.__contains__, self._make_room, digest)
+        return (tables, (self._quiet.parts(), self._buried), self.rows, self._apart, calls)
 
     def begin(self) -> None:
         """A call begins. What it does may be undone, so nothing cached by the last one is used any more."""
@@ -205,8 +211,33 @@ class Book:
     def _bury(self, run_id: str, tombstone: Tombstone) -> None:
         self.ended.put(run_id, tombstone)
         self._buried.add(tombstone.ended_ns, run_id)
-        while len(self.ended) > self._tombstones and (oldest := self._buried.take()) is not None:
-            self.ended.delete(oldest)
+        if len(self.ended) > self._apart:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Of the tombstones apart, the oldest are forgotten, or put together where there may be many."""
+        while len(self.ended) > self._apart:
+            count = TOGETHER if self._apart > _APART else 1
+            oldest = [run_id for _ in range(count) if (run_id := self._buried.take()) is not None]
+            rows = {run_id: row for run_id in oldest if (row := self.ended.take(run_id)) is not None}
+            if self._apart > _APART and rows:
+                self._graves.add(rows)
+            if not oldest:
+                break
+
+    def tombstone(self, run_id: str) -> Tombstone | None:
+        """What is left of a run that is long over."""
+        known = self.ended.get(run_id)
+        if known is None and (row := self._graves.get(run_id)) is not None:
+            return self.ended.read(row)
+        return known
+
+    def rebury(self, run_id: str, tombstone: Tombstone) -> None:
+        """More is known of a run that is long over."""
+        if run_id in self.ended:
+            self.ended.put(run_id, tombstone)
+        else:
+            self._bury(run_id, tombstone)
 
     def _endings(self) -> Iterator[tuple[int, str]]:
         return ((_decode_head(row).tombstone.ended_ns, run_id) for run_id, row in self.recent.items())

@@ -132,7 +132,7 @@ class Ledger:
         rows = self._book.known(run_id)
         if rows is not None:
             return rows
-        tombstone = self._book.ended.get(run_id)
+        tombstone = self._book.tombstone(run_id)
         if tombstone is None:
             return self._book.open(event)
         event.attempt = 1 if event.step_key else 0
@@ -359,13 +359,13 @@ class Ledger:
             execution = not was_counted(tombstone, detail.asset)
             if execution:
                 counted = tombstone.counted + digest(detail.asset)
-                self._book.ended.put(event.run_id, msgspec.structs.replace(tombstone, counted=counted))
+                self._book.rebury(event.run_id, msgspec.structs.replace(tombstone, counted=counted))
             yield told.made(event, detail, execution, None)
         elif event.type not in _ENDS:
             yield from told.told_anyway(event)
         elif tombstone.status == "unfinished":
             status, error, reason = told.verdict(event)
-            self._book.ended.put(event.run_id, msgspec.structs.replace(tombstone, status=status))
+            self._book.rebury(event.run_id, msgspec.structs.replace(tombstone, status=status))
             yield RunEnded(
                 event.run_id, tombstone.job, status, event.at_ns, tombstone.started_ns, tombstone.enqueued_ns,
                 tombstone.starting_ns, error, reason, tombstone.raised, late=True,

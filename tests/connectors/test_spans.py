@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors import ended_runs
 from connectors import spans as module
+from connectors.ended_runs import EndedRuns
 from connectors.spans import SPEC, Spans, SpansConfig
 from pipeline import names
 from pipeline.batch import Batch
@@ -23,6 +25,7 @@ from pipeline.outcomes import (
     RunEnded,
     StepEnded,
 )
+from pipeline.runtime.tables import Row
 from pipeline.signals import Span, SpanLink
 from pipeline.testing.context import FakeContext, MemoryState
 from pipeline.trace_ids import run_span_id, step_span_id, trace_id
@@ -69,8 +72,7 @@ def inner(step: str = "load", attempt: int = 1, name: str = "resources", error: 
 def open_connector(state: MemoryState | None = None, config: SpansConfig | None = None) -> Spans:
     context = FakeContext(state=state)
     runs = context.state.table("runs", str, module.OpenRun, version=1)
-    ended = context.state.table("ended", str, int, version=1)
-    return Spans(config or SpansConfig(), runs, ended)
+    return Spans(config or SpansConfig(), runs, EndedRuns(context.state, module.MAX_ENDED))
 
 
 async def spans_of(*events: Event, config: SpansConfig | None = None) -> list[Span]:
@@ -291,6 +293,37 @@ async def test_ended_runs_leave_nothing_behind_but_a_bounded_number_of_tombstone
         await connector.process(Batch([event(RunEnded(RUN, "daily", "success", n, n), at=n)], "s", 0))
     assert len(state.tables["runs"]) == 0
     assert len(state.tables["ended"]) <= 16
+
+
+async def test_runs_that_ended_long_ago_lie_together_and_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ended_runs, "_APART", 4)
+    monkeypatch.setattr(ended_runs, "TOGETHER", 2)
+    state = MemoryState()
+    runs = EndedRuns(state, 13)
+    for n in range(30):
+        runs.add(f"run-{n:02}", 1000 - n if n < 3 else n)
+        if n == 20:
+            state.checkpoint()
+            state = state.restart()
+            runs = EndedRuns(state, 13)
+    known = [n for n in range(30) if f"run-{n:02}" in runs]
+    assert known == [0, 1, 2, *range(33 - len(known), 30)]  # the first ended last
+    assert 10 <= len(known) == len(runs) <= 12
+    assert len(state.tables["ended"]) <= 6
+    assert len(state.tables["ended_before"]) == 3
+
+
+async def test_tombstones_of_an_older_version_are_packed_at_the_next_end() -> None:
+    state = MemoryState()
+    for n in range(5000):
+        key = msgspec.msgpack.encode(f"run-{n}")
+        state.stored["ended", key] = Row("spans", "ended", key, 1, msgspec.msgpack.encode(n))
+    runs = EndedRuns(state, 20_000)
+    assert len(runs) == 5000
+    runs.add("new", 5000)
+    assert len(runs) == 5001
+    assert all(f"run-{n}" in runs for n in range(5000))
+    assert len(state.tables["ended"]) == 1280
 
 
 async def test_a_call_that_is_undone_leaves_no_trace() -> None:

@@ -22,9 +22,9 @@ def said(folder: Path, **environment: str) -> str:
 @pytest.mark.parametrize(
     ("module", "environment", "expected"),
     [
-        ("VERSION = '0.4.0'", {"DAGTEL_NATIVE": "1"}, "True 0.4.0"),
-        ("VERSION = '0.4.0'", {"DAGTEL_NATIVE": "0"}, "False off (DAGTEL_NATIVE=0)"),
-        ("VERSION = '9.0.0'", {"DAGTEL_NATIVE": "1"}, "False not used: 9.0.0 is there, 0.4.0 fits"),
+        ("VERSION = '0.5.0'", {"DAGTEL_NATIVE": "1"}, "True 0.5.0"),
+        ("VERSION = '0.5.0'", {"DAGTEL_NATIVE": "0"}, "False off (DAGTEL_NATIVE=0)"),
+        ("VERSION = '9.0.0'", {"DAGTEL_NATIVE": "1"}, "False not used: 9.0.0 is there, 0.5.0 fits"),
         ("raise ImportError", {"DAGTEL_NATIVE": "1"}, "False not installed"),
     ],
 )

@@ -72,7 +72,7 @@ def enriched(
 ) -> tuple[list[Event], list[Call], list[int], list[str]]:
     """The events, what was asked, which events' facts are one object, and which runs are still to be looked up."""
     runs = Runs(limit, asks)
-    processor = Enrichment(runs, Assets(), headers=headers, asks=asks)  # type: ignore[arg-type]
+    processor = Enrichment(runs, Assets(), headers=headers)  # type: ignore[arg-type]
     found: list[Event] = []
     with patch.object(enrichment, "_twin", twin):
         for batch in batches:
@@ -137,11 +137,11 @@ def test_it_does_what_is_common() -> None:
 
 
 @pytest.mark.parametrize("end", sorted(ENDS))
-def test_an_end_is_asked_about_where_storage_is(end: str) -> None:
+@pytest.mark.parametrize("asks", [True, False])
+def test_an_end_is_asked_about(end: str, asks: bool) -> None:
     batch = [event("r"), event("r", type=end), event("r")]
-    for asks, calls in ((True, 2), (False, 1)):
-        assert len(enriched([batch], Twin(), limit=9, headers=True, asks=asks)[1]) == calls
-        assert assert_same(batch, batch, asks=asks) == 6
+    assert len(enriched([batch], Twin(), limit=9, headers=True, asks=asks)[1]) == 2
+    assert assert_same(batch, batch, asks=asks) == 6
 
 
 def test_from_an_odd_one_on_events_are_pythons() -> None:
@@ -166,7 +166,7 @@ def test_an_error_of_the_state_is_told() -> None:
         def facts(self, event: Event, header: bytes) -> RunFacts | None:
             raise RuntimeError("state")
 
-    processor = Enrichment(Broken(9, False), Assets(), headers=True, asks=False)  # type: ignore[arg-type]
+    processor = Enrichment(Broken(9, False), Assets(), headers=True)  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="state"):
         anyio.run(processor.process, Batch([event()], "s", 0))
 
@@ -182,7 +182,7 @@ def test_what_is_set_is_held_once_and_what_was_set_is_let_go() -> None:
 
     for _ in range(3):
         twin = Twin()
-        assert twin.enrich(items, Assets.catalog, One(9, False), True, False) == len(items)
+        assert twin.enrich(items, Assets.catalog, One(9, False), True) == len(items)
         after = sys.getrefcount(first), sys.getrefcount(second), sys.getrefcount(Assets.catalog)
         assert after == (before[0] - 100, before[1] + 100, before[2] + 100)
 

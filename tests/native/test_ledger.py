@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from random import Random
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from pipeline.events import Event
 from pipeline.facts import ErrorInfo
 from pipeline.native import HAS_NATIVE
 from pipeline.testing.context import FakeContext
+from processors.ledger import book
 from processors.ledger.book import digest
 from processors.run_ledger import RunLedger, RunLedgerConfig
 from receivers.dagster_wire import decode
@@ -304,6 +306,9 @@ def test_common_ends_of_runs_are_the_twins(end: Event, undone: bool) -> None:
     runs = [in_run(run, *ENDING, end, *after) for run in "stuvw"]
     early = [each for events in runs for each in events[:7]]
     late = [each for events in runs for each in events[7:]]
+    with patch.multiple(book, _APART=1, TOGETHER=2):
+        for tombstones in (2, 3, 5, 9, 100_000):
+            assert assert_same([early, late, early, late], undone=undone, keep_ended=1, tombstones=tombstones) > 0.4
     for limits in ({}, {"keep_ended": 1, "tombstones": 2}, {"keep_ended": 2**70, "tombstones": 2**70}):
         assert assert_same([early, late], undone=undone, **limits) >= 1
         assert assert_same([[*early, *late]], undone=undone, **limits) >= 1
@@ -467,7 +472,8 @@ def test_harmed_recordings_come_out_the_same(name: str, seed: int, undone: bool)
         batches.append(events[:size])
         events = events[size:]
     limits = chance.choice([{}, {}, {"max_open_runs": 2, "keep_ended": 1, "tombstones": 2}])
-    assert_same(batches, undone=undone, **limits)
+    with patch.multiple(book, _APART=chance.choice([1, 1024]), TOGETHER=2):
+        assert_same(batches, undone=undone, **limits)
 
 
 _once: dict[str, list[Event]] = {}

@@ -176,7 +176,7 @@ def asked(batch: Sequence[Event]) -> list[tuple[int, bytes]]:
     found: list[tuple[int, bytes]] = []
     runs = SimpleNamespace(forgotten=0, facts=lambda event, header: found.append((event.offset, header)))
     assert enricher is not None
-    assert enricher.enrich(batch, None, runs, True, True) == len(batch)
+    assert enricher.enrich(batch, None, runs, True) == len(batch)
     return found
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import spans as module
+from connectors.ended_runs import EndedRuns
 from connectors.spans import MAX_EVENTS, MAX_INNER, OpenRun, Spans, SpansConfig, Waiting
 from pipeline.batch import Batch
 from pipeline.events import Event
@@ -49,7 +50,7 @@ class Side:
     def __init__(self, config: SpansConfig) -> None:
         self.context = FakeContext()
         self.runs = self.context.state.table("runs", str, OpenRun, version=1)
-        self.ended = self.context.state.table("ended", str, int, version=1)
+        self.ended = EndedRuns(self.context.state, module.MAX_ENDED)
         self.spans = Spans(config, self.runs, self.ended)
 
     @property
@@ -111,7 +112,7 @@ class Pair:
         spans = self.native.spans
         assert spans._twin is not None
         try:
-            return spans._twin.process(events, self._rest, spans._bury)
+            return spans._twin.process(events, self._rest, spans._ended.add)
         except UNFIT as error:
             return str(error)
 
@@ -267,7 +268,7 @@ def test_a_row_that_was_stored_is_taken_up_and_changed_in_its_place() -> None:
         side.runs.put(RUN, OpenRun({"load#1": Waiting([SpanEvent("x", 1, {})], [inner()], 3, 4), "": Waiting()}))
     pair.assert_same_checkpoint()
     pair.assert_same([event(step(2), step(run="other"))])
-    assert pair.native.checkpoint() == pair.python.checkpoint() == "[[], []]"  # nothing waited for these
+    assert pair.native.checkpoint() == pair.python.checkpoint() == "[[], [], []]"  # nothing waited for these
     pair.assert_same([event(step(), made(), made("other"))])
     pair.undo()
     pair.assert_same([event(made(), step(), inner())])

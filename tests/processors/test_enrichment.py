@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.batch import Batch
 from pipeline.clock import SystemClock
+from pipeline.encoded_rows import encoded
 from pipeline.errors import RetryableError
 from pipeline.events import Event, RunQueued
 from pipeline.facts import RunFacts
@@ -21,6 +22,7 @@ from pipeline.run_rows import HEADER, RunRow, encode_header
 from pipeline.runtime.tables import Row
 from pipeline.testing.context import FakeContext, FakeHttp, MemoryState
 from pipeline.testing.contracts import ProcessorContract
+from processors import enrichment_runs
 from processors.enrichment import SPEC, EnrichmentConfig, StorageOption
 from processors.enrichment_assets import AssetOption, FreshnessOption, KnownAssets, Said, facts_of
 from processors.enrichment_runs import KnownRun, KnownRuns
@@ -118,6 +120,85 @@ async def test_the_oldest_runs_are_forgotten_over_the_limit() -> None:
     every = [event(f"r{number}", ROW) for number in range(50)]
     await enrich(FakeContext(state=state), EnrichmentConfig(max_runs=20), *every)
     assert set(state.tables["runs"]._rows) == {f"r{number}" for number in range(30, 50)}
+
+
+def ends(run: str) -> Event:
+    return event(run, type="PIPELINE_SUCCESS")
+
+
+@pytest.mark.anyio
+async def test_a_run_that_goes_on_is_remembered_however_many_have_ended_since() -> None:
+    state = MemoryState()
+    others = [each for number in range(50) for each in (event(f"r{number}", ROW), ends(f"r{number}"))]
+    got = await enrich(
+        FakeContext(state=state), EnrichmentConfig(max_runs=3), event("long", ROW), *others, event("long")
+    )
+    assert got[-1].run == FACTS
+    assert set(state.tables["runs"]._rows) == {"long", "r47", "r48", "r49"}
+    assert len(state.tables["ages"]) == 1
+
+
+@pytest.mark.anyio
+async def test_of_runs_that_have_ended_the_last_ones_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enrichment_runs, "ENDED", 2)
+    state = MemoryState()
+    first = [each for run in "abc" for each in (event(run, ROW), ends(run))]
+    got = await enrich(FakeContext(state=state), EnrichmentConfig(), *first, ends("c"), event("a"), event("b"))
+    assert [each.run for each in got[-2:]] == [None, FACTS]
+    state.checkpoint()
+    late = await enrich(
+        FakeContext(state=state.restart()), EnrichmentConfig(), event("b"), event("d", ROW), ends("d"), event("b")
+    )
+    assert [each.run for each in late] == [FACTS, FACTS, FACTS, None]
+
+
+@pytest.mark.anyio
+async def test_the_first_of_those_that_go_on_is_found_behind_many_that_have_ended() -> None:
+    state = MemoryState()
+    runs = KnownRuns(state, 2, asks=False)
+    for name in ("a", "b", "c", "d", "e"):  # a makes room for c
+        runs.facts(event(name, ROW), encode_header(ROW))
+        if name in "cd":
+            runs.facts(ends(name), b"")
+    assert set(state.tables["ages"]._rows.values()) == {"b", "e"}
+    runs.facts(event("f", ROW), encode_header(ROW))
+    assert set(state.tables["ages"]._rows.values()) == {"e", "f"}
+    runs.facts(event("g", ROW), encode_header(ROW))
+    assert set(state.tables["ages"]._rows.values()) == {"f", "g"}
+
+
+def test_ages_of_an_older_version_are_gone_on_with() -> None:
+    state = MemoryState()
+    for table, key, value in (("ages", 7, "a"), ("ages", 8, "b"), ("counts", "newest", 8)):
+        packed = msgspec.msgpack.encode(key)
+        state.stored[table, packed] = Row("enrichment", table, packed, 1, msgspec.msgpack.encode(value))
+    for run in "ab":
+        packed = msgspec.msgpack.encode(run)
+        value = msgspec.msgpack.encode(encoded(KnownRun(FACTS, b"header", wanted=False)))
+        state.stored["runs", packed] = Row("enrichment", "runs", packed, 2, value)
+    runs = KnownRuns(state, 2, asks=False)
+    runs.facts(event("c", ROW), encode_header(ROW))
+    assert set(state.tables["runs"]._rows) == {"b", "c"}
+    runs.facts(ends("b"), b"")
+    assert set(state.tables["ages"]._rows.values()) == {"c"}
+
+
+def test_an_end_that_was_undone_is_one_when_it_comes_again() -> None:
+    state = MemoryState()
+    runs = KnownRuns(state, 100, asks=False)
+    runs.begin()
+    runs.facts(event("a", ROW), encode_header(ROW))
+    tables = list(state.tables.values())
+    for table in tables:
+        table.begin()
+    runs.begin()
+    runs.facts(ends("a"), b"")
+    for table in tables:
+        table.undo()
+    assert len(state.tables["ages"]) == 1
+    runs.begin()
+    runs.facts(ends("a"), b"")
+    assert (len(state.tables["ages"]), len(state.tables["ended"])) == (0, 1)
 
 
 @pytest.mark.anyio

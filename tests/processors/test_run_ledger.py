@@ -601,7 +601,30 @@ async def test_what_is_remembered_of_ended_runs_is_bounded() -> None:
         log = Log(f"run-{n:02}", start_ns=START_NS + n * 60 * SECOND).run_start().step_start("a").step_failure("a")
         await follow(log.run_failure() if n % 2 else log.run_success(), by=by)
     sizes = {name: len(table) for name, table in context.memory.tables.items()}
-    assert sizes == {"runs": 0, "recent": 3, "ended": 5, "steps": 0, "calls": 1}
+    assert sizes == {"runs": 0, "recent": 3, "ended": 5, "graves": 0, "steps": 0, "calls": 1}
+
+
+async def test_tombstones_of_long_ago_lie_together_and_are_known(monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "_APART", 2)
+    monkeypatch.setattr(book, "TOGETHER", 3)
+    state = MemoryState()
+    by = ledger(FakeContext(shard="test", state=state), tombstones=12, keep_ended=1)
+    for n in range(40):
+        log = Log(f"run-{n:02}", start_ns=START_NS + n * 60 * SECOND).plan("x", "a").run_start().step_start("a")
+        await follow(log.step_success("a").run_success(), by=by)
+    assert len(state.tables["ended"]) <= 5
+    assert len(state.tables["graves"]) == 2
+    state.checkpoint()
+    state = state.restart()
+    by = ledger(FakeContext(shard="test", state=state), tombstones=12, keep_ended=1)
+    for n, known in ((39, True), (30, True), (0, False)):
+        late = Log(f"run-{n:02}", start_ns=START_NS + 3600 * SECOND)
+        found = await follow(late.run_success(), by=by)
+        assert outcomes(found, RunEnded) == [] if known else len(outcomes(found, RunEnded)) == 1
+    made = Log("run-31", start_ns=START_NS + 3600 * SECOND).step_start("a").materialize("x2", "a").materialize("y", "a")
+    for executions in ([True, True], [False, False]):  # of these assets in a run that is over: once
+        found = await follow(made, by=by)
+        assert [o.execution for o in outcomes(found, AssetMaterialized)] == executions
 
 
 async def test_a_run_that_failed_is_one_row_with_its_steps_and_goes_on_from_it(monkeypatch: MonkeyPatch) -> None:

@@ -84,14 +84,14 @@ impl Enricher {
 
     /// How many of these events, from the first, it did; the others, from one that is odd on, are Python's.
     ///
-    /// `runs.facts(event, header)` gives what is known of a run, and `runs.forgotten` counts the runs that it forgot.
+    /// `runs.facts(event, header)` gives what is known of a run, and `runs.forgotten` changes when it forgot
+    /// one that it was asked for.
     fn enrich<'py>(
         &self,
         events: &Bound<'py, PyAny>,
         catalog: &Bound<'py, PyAny>,
         runs: &Bound<'py, PyAny>,
         headers: bool,
-        asks: bool,
     ) -> PyResult<usize> {
         let py = events.py();
         let mut forgotten = runs.getattr(intern!(py, "forgotten"))?;
@@ -101,7 +101,7 @@ impl Enricher {
         while next_few(&mut events, &mut near)? {
             near.iter().for_each(|event| self.asked.fetch(event));
             for event in &near {
-                let Some(asked) = self.asked(event, headers, asks) else { return Ok(done) };
+                let Some(asked) = self.asked(event, headers) else { return Ok(done) };
                 let Some(run_id) = text(&asked.run_id) else { return Ok(done) };
                 let Some(header) = self.header(asked.headers.as_ref()) else { return Ok(done) };
                 if !self.told.write(event, CATALOG, catalog) {
@@ -135,12 +135,12 @@ impl Enricher {
 impl Enricher {
     /// None for an event that is not as it is typed.
     #[inline]
-    fn asked<'py>(&self, event: &Bound<'py, PyAny>, headers: bool, asks: bool) -> Option<Asked<'py>> {
+    fn asked<'py>(&self, event: &Bound<'py, PyAny>, headers: bool) -> Option<Asked<'py>> {
         let [run_id, carried, kind, detail] = self.asked.read(event)?;
         let headers = if headers { Some(Headers::of(&carried)?) } else { None };
         let queued = detail.get_type_ptr() == self.queued.as_ptr().cast();
         let kind = kind.cast_exact::<PyString>().ok()?;
-        let news = queued || (asks && kind.to_str().is_ok_and(|kind| self.ends.iter().any(|end| end == kind)));
+        let news = queued || kind.to_str().is_ok_and(|kind| self.ends.iter().any(|end| end == kind));
         Some(Asked { run_id, headers, news })
     }
 

@@ -20,9 +20,12 @@ pub struct Book {
     quiet: Oldest,
     buried: Py<PyAny>,
     touched: Py<PyDict>,
-    tombstones: usize,
+    /// Tombstones that are rows of their own.
+    apart: usize,
     keep_whole: Py<PyAny>,
     put_whole: Py<PyAny>,
+    is_long_buried: Py<PyAny>,
+    make_room: Py<PyAny>,
     rows: Py<PyType>,
     run_state: Py<PyType>,
     tombstone: Class,
@@ -32,11 +35,11 @@ pub struct Book {
 impl Book {
     /// `parts`: `Book.parts()`.
     pub fn new(parts: &Bound<'_, PyTuple>, rows: &Bound<'_, PyType>, states: &Bound<'_, PyModule>) -> PyResult<Self> {
-        let (tables, orders, touched, tombstones, calls) = parts.extract()?;
+        let (tables, orders, touched, apart, calls) = parts.extract()?;
         let (runs, recent, steps, ended): (_, _, _, Bound<'_, PyAny>) = tables;
         let (quiet, buried): (Bound<'_, PyAny>, _) = orders;
-        let (keep_whole, put_whole, digest) = calls;
-        let tombstones: Bound<'_, PyAny> = tombstones;
+        let (keep_whole, put_whole, is_long_buried, make_room, digest) = calls;
+        let apart: Bound<'_, PyAny> = apart;
         Ok(Self {
             runs,
             recent,
@@ -45,9 +48,11 @@ impl Book {
             quiet: Oldest::new(&quiet)?,
             buried,
             touched,
-            tombstones: tombstones.extract().unwrap_or(usize::MAX),
+            apart: apart.extract().unwrap_or(usize::MAX),
             keep_whole,
             put_whole,
+            is_long_buried,
+            make_room,
             rows: rows.clone().unbind(),
             run_state: states.getattr("RunState")?.cast_into()?.unbind(),
             tombstone: Class::new(&states.getattr("Tombstone")?.cast_into()?)?,
@@ -77,6 +82,7 @@ impl Book {
         let run = match known {
             Some(run) => run,
             None if self.ended.contains(run_id)? => return Ok(None),
+            None if self.is_long_buried.bind(py).call1((run_id,))?.is_truthy()? => return Ok(None),
             None if self.recent.get().rows(py).contains(run_id)? => return Err(Rest),
             None => {
                 let fields = [job, at, at, now_ns].map(Bound::as_ptr);
@@ -188,12 +194,8 @@ impl Book {
         let buried = self.buried.bind(py);
         self.ended.put(run_id, tombstone.bind(py))?;
         buried.call_method1(intern!(py, "add"), (ended_ns, run_id))?;
-        while self.ended.len(py) > self.tombstones {
-            let oldest = buried.call_method0(intern!(py, "take"))?;
-            if oldest.is_none() {
-                break;
-            }
-            self.ended.delete(&oldest)?;
+        if self.ended.len(py) > self.apart {
+            self.make_room.call0(py)?;
         }
         Ok(())
     }
