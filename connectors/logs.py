@@ -53,6 +53,7 @@ class Logs:
     def __init__(self, baselines: Baselines) -> None:
         self._baselines = baselines
         self._ids: dict[tuple[str, str, int], tuple[str, str]] = {}
+        """Empty with the twin, which has its own and leaves few records to us."""
         self._twin = _twin(baselines) if HAS_NATIVE else None
 
     async def process(self, batch: Batch[Event]) -> Sequence[LogRecord]:
@@ -75,7 +76,7 @@ class Logs:
     def _record(self, event: Event) -> LogRecord:
         facts = describe(event)
         key = (event.run_id, event.step_key, 0 if facts.status in _BEFORE_ANY_ATTEMPT else event.attempt)
-        trace, span = self._ids.get(key) or self._remember(key)
+        trace, span = self._ids.get(key) or self._remember(key) if self._twin is None else _derive_ids(*key)
         run, error = event.run, facts.error
         message, slow = facts.message or event.message, False
         if facts.made is not None:

@@ -9,8 +9,8 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
-_RUNS: Final = 2048  # those that are going on: 270 bytes each
-_SPANS: Final = 4096
+_RUNS: Final = 512  # 270 bytes each; who asks with each event remembers more
+_SPANS: Final = 512
 
 
 @lru_cache(maxsize=_RUNS)
