@@ -22,7 +22,7 @@ LONG = int(os.environ.get("BENCH_MEMORY_LONG", "2000000"))
 SHORT_RUNS = 3
 OPEN = int(os.environ.get("BENCH_MEMORY_OPEN", "100000"))
 FIRST = 25_000
-"""Ended runs; the spans remember 20,000 of them and `enrichment` as many, whatever the configuration."""
+"""Ended runs; the spans remember 20,000 of them, whatever the configuration."""
 LOWERED = ("processors.redelivery.remember=100000", "processors.run_ledger.tombstones=20000")
 COMES, FULL = "as it comes", "all full from the start"
 LIMIT_S = 0.05
@@ -84,7 +84,7 @@ def memory() -> dict[str, Sequence[str]]:
     lines = [
         "The road, one partition, from an empty state. What grows as it comes is remembered on purpose, up to a bound:",
         "the ids of 1,000,000 events (`redelivery.remember`), 100,000 ended runs (`run_ledger.tombstones`), 20,000",
-        f"runs in `enrichment`, as many in `spans`. `{FULL}`: {FIRST:,} runs come before,",
+        f"of them in `spans`, 1,000 in `enrichment`. `{FULL}`: {FIRST:,} runs come before,",
         f"which fill all of these, with `{LOWERED[0]}` and",
         f"`{LOWERED[1]}`. Against {SHORT:,} events, {LONG:,} have a peak",
         *(f"{found[n, LONG].run.peak / found[n, SHORT].run.peak:.2f} times as high {n}," for n in (COMES, FULL)),

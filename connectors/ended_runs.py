@@ -29,6 +29,7 @@ class EndedRuns:
                 self._last.delete(name)
             for start in range(0, len(oldest) if self._packs else 0, TOGETHER):
                 self._before.add(dict.fromkeys(oldest[start : start + TOGETHER], b""))
+            self._before.trim()
         self._last.put(run, now_ns)
 
     def __contains__(self, run: object) -> bool:

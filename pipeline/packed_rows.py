@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from pipeline.contract.context import State, Table
+from pipeline.errors import StateError
 
 TOGETHER: Final = 256
 """Rows that are best put together: more take longer to look up, fewer are packed less well."""
@@ -28,12 +29,12 @@ class PackedRows:
     """Bytes by name, put many at a time, at most `most` times; then the oldest go, all that were put together. A name
     that was put twice has what was put last.
 
-    It follows its table: a call that is undone needs to tell nobody.
+    It follows its table: a call that is undone needs to tell nobody. Raises StateError for a row that is damaged.
     """
 
     def __init__(self, state: State, name: str, most: int) -> None:
         self._rows: Table[int, bytes] = state.table(name, int, bytes, version=1)
-        self._most = most
+        self._name, self._most = name, most
         self._last: tuple[bytes, dict[str, bytes]] = b"", {}
         self._read()
 
@@ -45,6 +46,11 @@ class PackedRows:
         self._next += 1
         for name in values:
             insort(self._index, _entry(name, number))
+        self.trim()
+
+    def trim(self) -> None:
+        """Let those go that are too many."""
+        self._follow()
         while self._next - self._first > self._most:
             for name in self._packed(self._first):
                 del self._index[bisect_left(self._index, _entry(name, self._first))]
@@ -78,7 +84,10 @@ class PackedRows:
         if row is None:
             return {}
         if self._last[0] is not row:
-            self._last = row, _decode(zlib.decompress(row))
+            try:
+                self._last = row, _decode(zlib.decompress(row))
+            except (zlib.error, msgspec.MsgspecError) as error:
+                raise StateError(f"state table {self._name}: row {number} is damaged: {error}") from error
         return self._last[1]
 
     def _follow(self) -> None:

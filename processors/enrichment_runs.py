@@ -112,7 +112,7 @@ class KnownRuns:
         """Give a new run its number, and forget the run that has to make room for it."""
         number = self._numbers[run_id] = self._next(_NEWEST)
         self._ages.put(number, run_id)
-        if len(self._ages) > self._limit:
+        while len(self._ages) > self._limit:
             first = self._first()
             self._forget(self._ages.get(first))
             self._ages.delete(first)
@@ -129,9 +129,10 @@ class KnownRuns:
             self._go_on_from(first)
         left = self._next(_LEFT)
         self._ended.put(left, run_id)
-        gone = left - min(self._limit, ENDED)
-        self._forget(self._ended.get(gone))
-        self._ended.delete(gone)
+        while (count := len(self._ended)) > min(self._limit, ENDED):
+            longest_ago = left - count + 1
+            self._forget(self._ended.get(longest_ago))
+            self._ended.delete(longest_ago)
 
     def _first(self) -> int:
         """The number of the run that was seen first, of those that go on."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import packed_rows
+from pipeline.errors import StateError
 from pipeline.packed_rows import PackedRows
 from pipeline.testing.context import MemoryState
 
@@ -80,3 +81,44 @@ def test_it_is_as_many_dicts_whatever_happens(hashed: Callable[[str], int], call
             assert len(packed) == sum(map(len, told))
     state.checkpoint()
     assert len(state.stored) == len(told)
+
+
+def test_numbers_of_rows_may_go_beyond_what_the_index_holds_of_them() -> None:
+    state = MemoryState()
+    rows(state).add({"first": b"1"})
+    table = state.tables["packed"]
+    row = table.get(1)
+    assert isinstance(row, bytes)
+    table.delete(1)
+    table.put(2**20 - 1, row)
+    state.checkpoint()
+    state = state.restart()
+    packed = rows(state)
+    packed.add({"first": b"2", "second": b""})
+    packed.add({"third": b"3"})
+    assert [packed.get(name) for name in ("first", "second", "third")] == [b"2", b"", b"3"]
+    packed.add({"fourth": b""})
+    packed.add({"fifth": b""})
+    assert [packed.get(name) for name in ("first", "third", "fifth")] == [None, b"3", b""]
+    assert len(state.tables["packed"]) == 3
+
+
+def test_a_row_that_is_damaged_is_told() -> None:
+    state = MemoryState()
+    rows(state).add({"a": b"1"})
+    state.tables["packed"].put(1, b"no zlib")
+    state.checkpoint()
+    state = state.restart()
+    with pytest.raises(StateError, match="state table packed: row 1 is damaged"):
+        rows(state)
+
+
+def test_fewer_may_be_kept_than_there_are() -> None:
+    state = MemoryState()
+    many = rows(state)
+    for name in "abc":
+        many.add({name: b""})
+    state.checkpoint()
+    few = rows(state.restart(), most=1)
+    few.trim()
+    assert ["a" in few, "b" in few, "c" in few] == [False, False, True]

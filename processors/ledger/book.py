@@ -79,6 +79,7 @@ class Book:
         self._buried = Ages(self._ages())
         packed = max(0, tombstones - _APART - TOGETHER) // TOGETHER
         self._graves = PackedRows(state, "graves", packed)
+        self._packs = packed > 0
         self._apart = _APART + TOGETHER - 1 if packed else tombstones
         self.rows: dict[str, Rows] = {}
 
@@ -217,13 +218,14 @@ class Book:
     def _make_room(self) -> None:
         """Of the tombstones apart, the oldest are forgotten, or put together where there may be many."""
         while len(self.ended) > self._apart:
-            count = TOGETHER if self._apart > _APART else 1
+            count = TOGETHER if self._packs else 1
             oldest = [run_id for _ in range(count) if (run_id := self._buried.take()) is not None]
             rows = {run_id: row for run_id in oldest if (row := self.ended.take(run_id)) is not None}
-            if self._apart > _APART and rows:
+            if self._packs and rows:
                 self._graves.add(rows)
             if not oldest:
                 break
+        self._graves.trim()
 
     def tombstone(self, run_id: str) -> Tombstone | None:
         """What is left of a run that is long over."""

@@ -167,6 +167,22 @@ async def test_the_first_of_those_that_go_on_is_found_behind_many_that_have_ende
     assert set(state.tables["ages"]._rows.values()) == {"f", "g"}
 
 
+def test_a_limit_that_was_lowered_holds_from_the_next_run_on() -> None:
+    state = MemoryState()
+    runs = KnownRuns(state, 100, asks=False)
+    for n in range(20):
+        runs.facts(event(f"r{n}", ROW), encode_header(ROW))
+        if n < 10:
+            runs.facts(ends(f"r{n}"), b"")
+    state.checkpoint()
+    state = state.restart()
+    runs = KnownRuns(state, 3, asks=False)
+    runs.facts(event("new", ROW), encode_header(ROW))
+    runs.facts(ends("new"), b"")
+    assert (len(state.tables["ages"]), len(state.tables["ended"])) == (2, 3)
+    assert set(state.tables["runs"]._rows) == {"r8", "r9", "r18", "r19", "new"}
+
+
 def test_ages_of_an_older_version_are_gone_on_with() -> None:
     state = MemoryState()
     for table, key, value in (("ages", 7, "a"), ("ages", 8, "b"), ("counts", "newest", 8)):
