@@ -139,7 +139,7 @@ class Spans:
     def _inner(self, ended: InnerEnded, event: Event, spans: list[Span]) -> None:
         if not ended.run:
             return
-        if ended.run in self._ended:
+        if self._has_ended(ended.run):
             root, when = run_span_id(ended.run), str(ended.at_ns)
             spans.extend(shapes.inner_spans([ended], root, self._resource_of(event), when))
             return
@@ -164,13 +164,16 @@ class Spans:
 
     def _note(self, run: str, attempt: str, note: SpanEvent) -> None:
         """Keep a span event for the attempt's span; one that comes after the run's end has no span left to stand on."""
-        if run in self._ended:
+        if self._has_ended(run):
             return
         waiting = self._wait(run, attempt)
         if len(waiting.events) < MAX_EVENTS:
             waiting.events.append(note)
         else:
             waiting.events_dropped += 1
+
+    def _has_ended(self, run: str) -> bool:
+        return run not in self._runs and run in self._ended  # what waits leaves at the end
 
     def _wait(self, run: str, attempt: str) -> Waiting:
         open_run = self._runs.edit(run)

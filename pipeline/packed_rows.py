@@ -8,7 +8,7 @@ that two keys have in common costs time and is not taken for the key.
 import zlib
 from array import array
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -59,8 +59,15 @@ class PackedRows:
 
     def get(self, name: str) -> bytes | None:
         """What was put for the name."""
+        if not self._index:
+            return None
         self._follow()
-        return next((found for at in self._places(name) if (found := self._packed(at).get(name)) is not None), None)
+        index, lowest = self._index, hash(name) & ~_PLACE
+        at = bisect_left(index, lowest)
+        if at == len(index) or index[at] | _PLACE != lowest | _PLACE:  # as nearly always
+            return None
+        rows = map(self._packed, self._places(at))
+        return next((found for row in rows if (found := row.get(name)) is not None), None)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.get(name) is not None
@@ -70,14 +77,13 @@ class PackedRows:
         self._follow()
         return len(self._index)
 
-    def _places(self, name: str) -> Iterator[int]:
-        """Rows in which it may lie, the latest first."""
-        index, lowest = self._index, _entry(name, 0)
-        at, found = bisect_left(index, lowest), list[int]()
-        while at < len(index) and index[at] | _PLACE == lowest | _PLACE:
+    def _places(self, at: int) -> list[int]:
+        """The rows of this entry and of those with the same hash behind it, the latest first."""
+        index, highest, found = self._index, self._index[at] | _PLACE, list[int]()
+        while at < len(index) and index[at] <= highest:
             found.append(self._first + ((index[at] - self._first) & _PLACE))
             at += 1
-        return iter(sorted(found, reverse=True))
+        return sorted(found, reverse=True)
 
     def _packed(self, number: int) -> dict[str, bytes]:
         row = self._rows.get(number)
