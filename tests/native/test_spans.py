@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors import ended_runs
 from connectors import spans as module
 from connectors.ended_runs import EndedRuns
 from connectors.spans import MAX_EVENTS, MAX_INNER, OpenRun, Spans, SpansConfig, Waiting
@@ -275,7 +276,11 @@ def test_a_row_that_was_stored_is_taken_up_and_changed_in_its_place() -> None:
     pair.assert_same_checkpoint()
 
 
-def test_tombstones_that_make_room_are_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("apart", [1, 1024])
+def test_tombstones_that_make_room_are_seen_at_once(apart: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where old ones are packed."""
+    monkeypatch.setattr(ended_runs, "_APART", apart)
+    monkeypatch.setattr(ended_runs, "TOGETHER", 2)
     monkeypatch.setattr(module, "MAX_ENDED", 16)
     pair = Pair()
     runs = [f"run-{n}" for n in range(40)]
